@@ -1,0 +1,1 @@
+"""From device to epochs: sources of EEG, causal filters, ring buffer, epochs."""

@@ -1,0 +1,1 @@
+"""Composition: processes, transport, settings and the command line."""

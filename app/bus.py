@@ -1,0 +1,161 @@
+"""How the processes of one session talk: newest wins, one socket per topic.
+
+Messages are single-part (`app.messages`), because ZMQ_CONFLATE breaks multipart ones.
+Sockets are files in a folder of mode 0700; where the system has no `ipc:`, loopback
+TCP with CURVE keys that are made per session.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import zmq
+
+from app.messages import Message, unpack
+
+Topic = Literal["epoch", "frame", "traces", "marker", "telemetry", "control"]
+
+# Who publishes what; a topic with several publishers has one socket for each.
+PUBLISHERS: dict[Topic, tuple[str, ...]] = {
+    "epoch": ("acquisition",),
+    "traces": ("acquisition",),
+    "marker": ("acquisition",),
+    "frame": ("worker",),
+    "telemetry": ("acquisition", "worker", "server", "supervisor"),
+    "control": ("server",),
+}
+
+
+class Publisher:
+    """The sending end of a topic; never blocks."""
+
+    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+        self._socket = socket
+
+    def send(self, message: bytes) -> None:
+        """Send a packed message; a subscriber that cannot keep up loses older ones."""
+        self._socket.send(message, zmq.DONTWAIT)
+
+
+class Subscriber:
+    """The receiving end of a topic, to be used by one thread."""
+
+    def __init__(self, sockets: Sequence[zmq.Socket[bytes]]) -> None:
+        self._sockets = sockets
+        self._poller = zmq.Poller()
+        for socket in sockets:
+            self._poller.register(socket, zmq.POLLIN)
+
+    def receive(self, timeout: float) -> Message | None:
+        """The next message, or None after `timeout` seconds without one."""
+        for socket, _ in self._poller.poll(int(timeout * 1000)):
+            return unpack(socket.recv(zmq.DONTWAIT))
+        return None
+
+    def newest(self, timeout: float) -> tuple[Message | None, int]:
+        """The newest message that is there, and how many older ones it replaced."""
+        message, replaced = self.receive(timeout), 0
+        while message and (newer := self.receive(0)):
+            message, replaced = newer, replaced + 1
+        return message, replaced
+
+
+class Bus:
+    """The sockets of one process in one session.
+
+    Parameters
+    ----------
+    folder : of the session, made by `make_folder`.
+    role : of this process, one of the publishers.
+    """
+
+    def __init__(self, folder: Path, role: str) -> None:
+        self.folder = folder
+        self.role = role
+        self._context = zmq.Context()
+        keys = folder / "keys.json"
+        self._keys = json.loads(keys.read_text()) if keys.is_file() else None
+
+    @staticmethod
+    def make_folder(folder: Path) -> None:
+        """Prepare a session's folder, readable by this user alone."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        if not zmq.has("ipc"):
+            public, secret = zmq.curve_keypair()
+            ports = {
+                f"{topic}.{role}": 49152 + secrets.randbelow(16384)
+                for topic, roles in PUBLISHERS.items()
+                for role in roles
+            }
+            path = folder / "keys.json"
+            path.touch(mode=0o600)
+            path.write_text(
+                json.dumps({"public": public.decode(), "secret": secret.decode(), "ports": ports})
+            )
+
+    def _socket(self, kind: int, name: str) -> tuple[zmq.Socket[bytes], str]:
+        socket: zmq.Socket[bytes] = self._context.socket(kind)
+        socket.linger = 0
+        if self._keys is None:
+            return socket, f"ipc://{self.folder / name}"
+        # One key pair for the session: whoever can read the folder may take part.
+        socket.curve_publickey = self._keys["public"].encode()
+        socket.curve_secretkey = self._keys["secret"].encode()
+        if kind == zmq.PUB:
+            socket.curve_server = True
+        else:
+            socket.curve_serverkey = self._keys["public"].encode()
+        return socket, f"tcp://127.0.0.1:{self._keys['ports'][name]}"
+
+    def publisher(self, topic: Topic, depth: int = 8) -> Publisher:
+        """Open the sending end; `depth` messages wait at most for a slow subscriber."""
+        assert self.role in PUBLISHERS[topic], f"{self.role} does not publish {topic}"
+        name = f"{topic}.{self.role}"
+        socket, address = self._socket(zmq.PUB, name)
+        socket.sndhwm = depth
+        if address.startswith("ipc:"):
+            # Left behind by a predecessor that was killed.
+            (self.folder / name).unlink(missing_ok=True)
+        socket.bind(address)
+        return Publisher(socket)
+
+    def subscriber(self, topic: Topic, depth: int = 64, newest_only: bool = False) -> Subscriber:
+        """Open the receiving end to all publishers of a topic.
+
+        Parameters
+        ----------
+        depth : messages that wait at most; further ones are dropped.
+        newest_only : keep one message, the newest (ZMQ_CONFLATE).
+        """
+        sockets = []
+        for role in PUBLISHERS[topic]:
+            socket, address = self._socket(zmq.SUB, f"{topic}.{role}")
+            if newest_only:
+                socket.setsockopt(zmq.CONFLATE, 1)
+            else:
+                socket.rcvhwm = depth
+            socket.setsockopt(zmq.SUBSCRIBE, b"")
+            # A publisher that restarts is found again within this time.
+            socket.reconnect_ivl = 50
+            socket.reconnect_ivl_max = 200
+            socket.connect(address)
+            sockets.append(socket)
+        return Subscriber(sockets)
+
+    def close(self) -> None:
+        self._context.destroy(linger=0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+

@@ -1,0 +1,1 @@
+"""From epoch to image: EEG encoder, conditioner and diffusion pipeline."""

@@ -1,0 +1,1 @@
+"""Training: reads prepared sets, writes bundles; resumable and seeded."""

@@ -1,0 +1,101 @@
+"""Prepared sets: folders of safetensors shards, written by `app.prepare`.
+
+A set holds `spec.json` and any of
+
+- `pictures-NNNNN.safetensors`: `images` (n, H, W, 3) uint8, `label` (n,) int64;
+  captions in `pictures.json`, a list in the same order. A picture's id is its
+  position over all shards.
+- `epochs-NNNNN.safetensors`: `eeg` (n, n_channels, n_times) float32, and (n,)
+  `label`, `image_id`, `subject`, `session`, `run`, `t_onset`.
+
+Tensors stay memory-mapped: memory does not grow with the set.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from models.errors import PreparedSetError
+
+
+class Shards:
+    """Equal-length columns spread over several safetensors files.
+
+    Parameters
+    ----------
+    folder : of the prepared set.
+    kind : "pictures" or "epochs".
+    """
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        paths = sorted(folder.glob(f"{kind}-*.safetensors"))
+        if not paths:
+            raise PreparedSetError(
+                f"{folder} holds no {kind}-*.safetensors. Make the set with `phosphene prepare`."
+            )
+        self.columns: dict[str, list[torch.Tensor]] = {}
+        try:
+            for path in paths:
+                with safe_open(path, framework="pt") as shard:
+                    for name in shard.keys():  # noqa: SIM118  (not a dict)
+                        self.columns.setdefault(name, []).append(shard.get_tensor(name))
+        except SafetensorError as error:
+            raise PreparedSetError(f"{path} is damaged ({error}). Prepare the set again.") from error
+        lengths = [len(part) for part in next(iter(self.columns.values()))]
+        self.starts = torch.tensor([0, *lengths]).cumsum(0)
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        """A whole column; for labels and other small ones."""
+        return torch.cat(self.columns[name])
+
+    def rows(self, name: str, index: torch.Tensor) -> torch.Tensor:
+        """Rows `index` (n,) of a column, read from the shards that hold them."""
+        shard = torch.searchsorted(self.starts, index, right=True) - 1
+        parts = self.columns[name]
+        out = torch.empty((len(index), *parts[0].shape[1:]), dtype=parts[0].dtype)
+        for number in shard.unique().tolist():
+            where = shard == number
+            out[where] = parts[number][index[where] - self.starts[number]]
+        return out
+
+
+class PreparedSet:
+    """A prepared set on disk.
+
+    Parameters
+    ----------
+    folder : that `app.prepare` wrote.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        spec = self.folder / "spec.json"
+        if not spec.is_file():
+            raise PreparedSetError(
+                f"{self.folder} is not a prepared set (no spec.json). "
+                "Make one with `phosphene prepare`."
+            )
+        self.spec: dict[str, Any] = json.loads(spec.read_text(encoding="utf-8"))
+
+    def pictures(self) -> Shards:
+        return Shards(self.folder, "pictures")
+
+    def epochs(self) -> Shards:
+        return Shards(self.folder, "epochs")
+
+    def captions(self) -> list[str]:
+        captions: list[str] = json.loads((self.folder / "pictures.json").read_text(encoding="utf-8"))
+        return captions
+
+
+def images_to_tensor(images: torch.Tensor) -> torch.Tensor:
+    """uint8 (n, H, W, 3) to float32 (n, 3, H, W) in -1 to 1."""
+    return images.permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -1,0 +1,95 @@
+"""The scale model's VAE: pictures of 128x128 to latents of 16x16x4 (factor 8).
+
+    python -m models.training.vae runs/pictures runs/vae
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+
+from models.training.prepared import PreparedSet, images_to_tensor
+from models.training.stage import Schedule, run_stage
+
+
+def build_vae() -> AutoencoderKL:
+    """An `AutoencoderKL` of about 2.6 million parameters."""
+    return AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(32, 64, 96, 128),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=16,
+        sample_size=128,
+        mid_block_add_attention=False,
+    )
+
+
+def reconstruction_loss(images: torch.Tensor, decoded: torch.Tensor) -> torch.Tensor:
+    """L1 on pixels and, weighted higher, on the differences of neighbours: keeps outlines."""
+    loss = F.l1_loss(decoded, images)
+    for axis in (2, 3):
+        loss = loss + 2 * F.l1_loss(decoded.diff(dim=axis), images.diff(dim=axis))
+    return loss
+
+
+def train(pictures: Path, out: Path, schedule: Schedule, batch: int = 16) -> AutoencoderKL:
+    """Train the VAE and save it to `out / "vae"`, its latents scaled to unit variance."""
+    images = PreparedSet(pictures).pictures()
+    torch.manual_seed(schedule.seed)
+    vae = build_vae()
+
+    def draw(generator: torch.Generator, n: int) -> torch.Tensor:
+        index = torch.randint(len(images), (n,), generator=generator)
+        return images_to_tensor(images.rows("images", index))
+
+    def loss_of_step(step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        # Quarter crops cost a quarter; whole pictures at the end, because the group
+        # norms see other statistics there.
+        if step < 0.8 * schedule.steps:
+            x = draw(generator, batch)
+            side = x.shape[-1] // 2
+            top, left = torch.randint(side + 1, (2,), generator=generator).tolist()
+            x = x[..., top : top + side, left : left + side]
+        else:
+            x = draw(generator, batch // 4)
+        with torch.autocast("cpu", torch.bfloat16):
+            posterior = vae.encode(x).latent_dist
+            decoded = vae.decode(posterior.sample()).sample
+        reconstruction = reconstruction_loss(x, decoded.float())
+        kl = posterior.kl().float().mean() / posterior.mean[0].numel()
+        return {"loss": reconstruction + 1e-4 * kl, "l1": F.l1_loss(decoded.float(), x), "kl": kl}
+
+    run_stage(out, {"vae": vae}, vae.parameters(), loss_of_step, schedule, averaged="vae")
+    with torch.no_grad():
+        latents = vae.encode(draw(torch.Generator().manual_seed(1), 256)).latent_dist.mean
+    vae.register_to_config(scaling_factor=round(float(1 / latents.std()), 5))
+    vae.save_pretrained(out / "vae")
+    return vae
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("pictures", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--batch", type=int, default=16)
+    arguments = parser.parse_args()
+    train(
+        arguments.pictures,
+        arguments.out,
+        Schedule(steps=arguments.steps, lr=arguments.lr),
+        arguments.batch,
+    )
+
+
+if __name__ == "__main__":
+    main()
