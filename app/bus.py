@@ -8,7 +8,9 @@ TCP with CURVE keys that are made per session.
 from __future__ import annotations
 
 import json
+import math
 import secrets
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -43,19 +45,24 @@ class Publisher:
 
 
 class Subscriber:
-    """The receiving end of a topic, to be used by one thread."""
+    """The receiving end of one topic or of several, to be used by one thread."""
 
     def __init__(self, sockets: Sequence[zmq.Socket[bytes]]) -> None:
-        self._sockets = sockets
+        # Sockets that have a message, served in turn: a busy one cannot starve the others.
+        self._ready: deque[zmq.Socket[bytes]] = deque()
         self._poller = zmq.Poller()
         for socket in sockets:
             self._poller.register(socket, zmq.POLLIN)
 
     def receive(self, timeout: float) -> Message | None:
-        """The next message, or None after `timeout` seconds without one."""
-        for socket, _ in self._poller.poll(int(timeout * 1000)):
-            return unpack(socket.recv(zmq.DONTWAIT))
-        return None
+        """The next message, or None after `timeout` seconds without one.
+
+        Messages of one publisher on one topic keep their order.
+        """
+        if not self._ready:
+            # Rounded up: a timeout below a millisecond must not become a busy loop.
+            self._ready.extend(s for s, _ in self._poller.poll(math.ceil(timeout * 1000)))
+        return unpack(self._ready.popleft().recv(zmq.DONTWAIT)) if self._ready else None
 
     def newest(self, timeout: float) -> tuple[Message | None, int]:
         """The newest message that is there, and how many older ones it replaced."""
@@ -78,6 +85,8 @@ class Bus:
         self.folder = folder
         self.role = role
         self._context = zmq.Context()
+        # Held until `close`, also where the caller lets go of a publisher earlier.
+        self._sockets: list[zmq.Socket[bytes]] = []
         keys = folder / "keys.json"
         self._keys = json.loads(keys.read_text()) if keys.is_file() else None
 
@@ -102,6 +111,7 @@ class Bus:
     def _socket(self, kind: int, name: str) -> tuple[zmq.Socket[bytes], str]:
         socket: zmq.Socket[bytes] = self._context.socket(kind)
         socket.linger = 0
+        self._sockets.append(socket)
         if self._keys is None:
             return socket, f"ipc://{self.folder / name}"
         # One key pair for the session: whoever can read the folder may take part.
@@ -125,17 +135,18 @@ class Bus:
         socket.bind(address)
         return Publisher(socket)
 
-    def subscriber(self, topic: Topic, depth: int = 64, newest_only: bool = False) -> Subscriber:
-        """Open the receiving end to all publishers of a topic.
+    def subscriber(self, *topics: Topic, depth: int = 64, newest_only: bool = False) -> Subscriber:
+        """Open the receiving end to all publishers of one topic or several.
 
         Parameters
         ----------
-        depth : messages that wait at most; further ones are dropped.
-        newest_only : keep one message, the newest (ZMQ_CONFLATE).
+        topics : what to receive; the type of a message says which it is of.
+        depth : messages of one publisher that wait at most; further ones are dropped.
+        newest_only : keep one message of each publisher, the newest (ZMQ_CONFLATE).
         """
         sockets = []
-        for role in PUBLISHERS[topic]:
-            socket, address = self._socket(zmq.SUB, f"{topic}.{role}")
+        for name in (f"{topic}.{role}" for topic in topics for role in PUBLISHERS[topic]):
+            socket, address = self._socket(zmq.SUB, name)
             if newest_only:
                 socket.setsockopt(zmq.CONFLATE, 1)
             else:
@@ -149,13 +160,16 @@ class Bus:
         return Subscriber(sockets)
 
     def close(self) -> None:
-        self._context.destroy(linger=0)
+        # A child's last words are still on their way; a peer that is gone holds nobody up.
+        self._context.destroy(linger=200)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
-

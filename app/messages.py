@@ -43,11 +43,15 @@ class Message:
     payload: bytes | memoryview = b""
 
 
+def _no_constant(name: str) -> float:
+    raise ValueError(f"JSON has no {name}.")
+
+
 def pack(type: Type, header: dict[str, Any], payload: bytes | memoryview = b"") -> bytes:
-    """Encode a message.
+    r"""Encode a message.
 
     >>> pack("ack", {"n": 7})
-    b'\\x00\\x00\\x00\\x05\\x00\\x00\\x00\\x07{"n":7}'
+    b'\x00\x00\x00\x05\x00\x00\x00\x07{"n":7}'
     """
     text = json.dumps(header, separators=(",", ":"), allow_nan=False).encode()
     return b"".join((_PREFIX.pack(_NUMBER[type], len(text)), text, payload))
@@ -70,8 +74,10 @@ def unpack(data: bytes) -> Message:
         raise MessageError(f"The header of {length} bytes does not fit a message of {len(data)}.")
     end = _PREFIX.size + length
     try:
-        header = json.loads(data[_PREFIX.size : end])
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        # Decoded here, because json.loads would take UTF-16 and UTF-32 too.
+        header = json.loads(data[_PREFIX.size : end].decode(), parse_constant=_no_constant)
+    # ValueError: not UTF-8, not JSON, or an integer of more than 4300 digits.
+    except (ValueError, RecursionError) as error:
         raise MessageError("The header of a message is not JSON.") from error
     if not isinstance(header, dict):
         raise MessageError("The header of a message is not a JSON object.")

@@ -1,0 +1,277 @@
+"""EEG from the network, by the lab streaming layer (LSL)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from acquisition.channels import EEG_TYPES, EEGChannels, select_eeg
+from acquisition.errors import SourceError, SourceNotFoundError, StreamInfoError
+from acquisition.gaps import SampleGrid, find_missing, gap_threshold
+from acquisition.lsl_markers import MarkerInlets
+from acquisition.lsl_network import LSLStream, StreamFinder, load_pylsl, read_channels
+from acquisition.parameters import check_parameters, number
+from acquisition.source import Reading, SourceOptions
+from acquisition.stall import StallTimer
+from acquisition.stream_info import Honesty, StreamInfo
+
+_PARAMETERS = ("name", "type", "source_id", "timeout", "markers", "session")
+_CHUNK_S = 0.02  # pulled at once, if that many are there within the timeout
+_BUFFER_S = 60
+_ANSWER_S = 3.0  # for each question to a stream that is announced
+_OTHERS_S = 0.3  # to look on after the first match, lest there are several
+_BURST_S = 0.05  # for the rest of a burst to arrive after a long step
+_BACK_OFF_S = (1.0, 2.0, 4.0, 8.0, 16.0)
+
+
+@dataclass(frozen=True, slots=True)
+class LSLQuery:
+    """Which stream is wanted; empty fields match any."""
+
+    name: str = ""
+    type: str = ""
+    source_id: str = ""
+
+    def __str__(self) -> str:
+        fields = {"name": self.name, "type": self.type, "source_id": self.source_id}
+        said = [f"{key}='{value}'" for key, value in fields.items() if value]
+        return " and ".join(said) or "type='EEG'"
+
+    def choose(self, streams: list[LSLStream]) -> list[LSLStream]:
+        """The streams that are wanted; without a type, those of EEG (Muse calls all alike)."""
+        found = [
+            s
+            for s in streams
+            if self.name in ("", s.name)
+            and self.source_id in ("", s.source_id)
+            and self.type.lower() in ("", s.type.lower())
+        ]
+        if self.type:
+            return found
+        return [s for s in found if s.type.lower() in EEG_TYPES]
+
+
+def open_lsl(target: str, parameters: Mapping[str, str], options: SourceOptions) -> LSLSource:
+    """Find a stream on the network and connect to it.
+
+    Parameters
+    ----------
+    parameters : `name`, `type` (EEG or ExG if not given), `source_id`; `timeout` in seconds
+        (5); `markers`, the name of the one marker stream to join (all); `session`, LSL's
+        SessionID.
+
+    Raises
+    ------
+    SourceNotFoundError
+        Nothing matches; what is on the network is listed.
+    SourceError
+        Several match, or the stream does not answer.
+    StreamInfoError
+        Names or unit of the channels are missing.
+    """
+    if target:
+        raise SourceError(f"'lsl:{target}': expected lsl:name=..., lsl:type=... or lsl: alone.")
+    check_parameters("lsl:", parameters, _PARAMETERS)
+    timeout = number("timeout", parameters.get("timeout", "5"))
+    query = LSLQuery(
+        parameters.get("name", ""), parameters.get("type", ""), parameters.get("source_id", "")
+    )
+    pylsl = load_pylsl(options.known_peers, parameters.get("session", ""))
+    finder = StreamFinder(pylsl)
+    stream = _find(finder, query, timeout)
+    markers = MarkerInlets(pylsl, finder, parameters.get("markers", ""))
+    return LSLSource(pylsl, finder, stream, markers, options)
+
+
+def _find(finder: StreamFinder, query: LSLQuery, timeout: float) -> LSLStream:
+    t_end = time.monotonic() + timeout
+    while not query.choose(finder.streams()):
+        if time.monotonic() >= t_end:
+            raise SourceNotFoundError(_not_found(query, finder.streams()))
+        time.sleep(0.05)
+    time.sleep(_OTHERS_S)
+    found = query.choose(finder.streams())
+    if len(found) == 1:
+        return found[0]
+    listed = "; ".join(f"{s.describe()}, source_id='{s.source_id}'" for s in found)
+    raise SourceError(
+        f"{len(found)} LSL streams match {query}: {listed or 'all vanished again'}. "
+        "Choose one by name=, type= or source_id=."
+    )
+
+
+def _not_found(query: LSLQuery, streams: list[LSLStream]) -> str:
+    if not streams:
+        return (
+            f"No LSL stream matches {query}; there is no stream on the network at all. Start the "
+            "device; if it streams from another machine, name that by --known-peers and open UDP "
+            "and TCP ports 16571 to 16604; or use --source simulated:."
+        )
+    listed = ", ".join(s.describe() for s in streams)
+    return (
+        f"No LSL stream matches {query}. On the network: {listed}. "
+        "Start the device, name one of these with its type, or use --source simulated:."
+    )
+
+
+class LSLSource:
+    """An inlet that says when it stalls, and connects again to a stream that was lost.
+
+    liblsl's own recovery is not used: it neither tells that samples were lost meanwhile
+    nor notices that the stream came back at another rate.
+    """
+
+    def __init__(
+        self,
+        pylsl: Any,
+        finder: StreamFinder,
+        stream: LSLStream,
+        markers: MarkerInlets,
+        options: SourceOptions,
+    ) -> None:
+        self._lsl, self._finder, self._markers = pylsl, finder, markers
+        self._options = options
+        self._stream = stream
+        self._inlet: Any = None
+        self._offset = time.monotonic() - pylsl.local_clock()
+        self._grid = SampleGrid()
+        self._t_last = -np.inf  # of the newest sample, not levelled
+        self._t_pulled = time.monotonic()
+        self._is_reconnected = False
+        self._n_tries, self._t_try = 0, 0.0
+        self._eeg, self._info = self._connect(stream)
+        self._stall = StallTimer(time.monotonic())
+
+    @property
+    def info(self) -> StreamInfo:
+        return self._info
+
+    def read(self, timeout: float) -> Reading:
+        """Wait at most `timeout` seconds for 20 ms of samples."""
+        samples, timestamps = self._pull(timeout)
+        now = time.monotonic()
+        markers = tuple(self._markers.take())
+        if len(timestamps):
+            self._stall.feed(now)
+            self._n_tries = 0
+            missing, lost = self._account(timestamps, now)
+            chunks = self._grid.chunks(self._eeg.microvolts(samples), timestamps, missing, lost)
+            return Reading(chunks, markers)
+        state = "lost" if self._inlet is None else self._stall.state(now)
+        silence = self._stall.silence(now)
+        if state == "running":
+            return Reading((), markers)
+        if state == "stalled":
+            message = f"No sample from '{self.info.name}' for {silence:.1f} s."
+            return Reading((), markers, "stalled", message)
+        note = self._try_again(now)
+        message = f"The LSL stream '{self.info.name}' is silent for {silence:.0f} s; {note}."
+        return Reading((), markers, "reconnecting", message)
+
+    def close(self) -> None:
+        self._markers.close()
+        self._inlet = None  # pylsl closes an inlet with its last reference
+
+    def _pull(self, timeout: float) -> tuple[np.ndarray, np.ndarray]:
+        nothing = np.zeros((0, 0)), np.zeros(0)
+        if self._inlet is None:
+            time.sleep(min(timeout, 0.1))
+            return nothing
+        n = max(1, round(_CHUNK_S * self.info.sfreq))
+        try:
+            samples, times = self._inlet.pull_chunk(timeout=timeout, min_samples=n, as_numpy=True)
+            if len(times) and self._has_long_step(times + self._offset):
+                # A burst that waited somewhere shows that it is one only as a whole.
+                time.sleep(_BURST_S)
+                more, more_times = self._inlet.pull_chunk(timeout=0.0, as_numpy=True)
+                samples = np.concatenate((samples, more))
+                times = np.concatenate((times, more_times))
+        except self._lsl.LostError:
+            self._inlet = None
+            return nothing
+        return samples, times + self._offset
+
+    def _has_long_step(self, timestamps: np.ndarray) -> bool:
+        steps = np.diff(timestamps, prepend=min(self._t_last, timestamps[0]))
+        return bool(np.isfinite(self._t_last) and steps.max() > gap_threshold(self.info.sfreq))
+
+    def _account(self, timestamps: np.ndarray, now: float) -> tuple[np.ndarray, np.ndarray]:
+        """Samples missing before each, and how many of these were lost on the way."""
+        sfreq = self.info.sfreq
+        lost = np.zeros(len(timestamps), dtype=np.int64)
+        # Without a pull for longer than the inlet's buffer, liblsl dropped the oldest silently.
+        is_lost = self._is_reconnected or now - self._t_pulled > _BUFFER_S
+        if np.isfinite(self._t_last):
+            missing = find_missing(np.concatenate(([self._t_last], timestamps)), sfreq)[1:]
+            if is_lost:
+                away = timestamps[0] - self._t_last
+                missing[0] = lost[0] = max(1, round(away * sfreq) - 1)
+        else:
+            missing = find_missing(timestamps, sfreq)
+        self._t_last, self._t_pulled, self._is_reconnected = float(timestamps[-1]), now, False
+        return missing, lost
+
+    def _try_again(self, now: float) -> str:
+        """Look for the lost stream, with longer and longer pauses; say what is done."""
+        if now < self._t_try:
+            return "waiting for it to come back"
+        found = [s for s in self._finder.streams() if self._is_same(s)]
+        others = [s for s in found if s.uid != self._stream.uid]
+        # An outlet that is still announced may only be slow: its backlog would be lost.
+        is_late = self._inlet is None or self._n_tries >= 3
+        for stream in others or (found if is_late else []):
+            try:
+                self._eeg, self._info = self._connect(stream)
+            except (SourceError, StreamInfoError):
+                continue
+            self._is_reconnected = True
+            self._stall = StallTimer(time.monotonic())
+            return "it is back and connected again"
+        if found or self._inlet is not None:
+            self._n_tries += 1
+        self._t_try = now + _BACK_OFF_S[min(self._n_tries, len(_BACK_OFF_S) - 1)] / 2
+        return "waiting for it to come back"
+
+    def _is_same(self, stream: LSLStream) -> bool:
+        """Whether it is the wanted stream again: a headset's streams share name and source_id."""
+        old = self._stream
+        return (
+            stream.name == old.name
+            and stream.type == old.type
+            and stream.source_id == old.source_id
+            and stream.n_channels == old.n_channels
+            and stream.sfreq == old.sfreq
+        )
+
+    def _connect(self, stream: LSLStream) -> tuple[EEGChannels, StreamInfo]:
+        lsl = self._lsl
+        inlet = lsl.StreamInlet(
+            stream.handle, _BUFFER_S, recover=False, processing_flags=lsl.proc_clocksync
+        )
+        try:
+            info = inlet.info(timeout=_ANSWER_S)
+            inlet.open_stream(timeout=_ANSWER_S)
+            # The first estimate takes 640 ms; later ones come from the background.
+            inlet.time_correction(timeout=_ANSWER_S)
+        except (lsl.LostError, lsl.util.TimeoutError) as error:
+            raise SourceError(
+                f"The LSL stream {stream.describe()} on {stream.hostname} is announced but does "
+                "not answer. Open TCP and UDP ports 16572 to 16604 there, or start it anew."
+            ) from error
+        channels, unit = read_channels(info), self._options.unit
+        if not unit and any(not c.unit for c in channels):
+            # To ask for the unit with a hint; these samples are not used.
+            samples, _ = inlet.pull_chunk(timeout=0.5, max_samples=256, as_numpy=True)
+        else:
+            samples = None
+        eeg = select_eeg(stream.name, channels, self._options, samples)
+        said = info.desc().child_value("honesty")
+        honesty: Honesty = "live"
+        if said == "replay" or said == "simulated":
+            honesty = said
+        self._inlet, self._stream = inlet, stream
+        return eeg, StreamInfo(stream.name, eeg.ch_names, stream.sfreq, honesty)

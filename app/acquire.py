@@ -1,0 +1,242 @@
+"""The acquisition process: from a source's samples to epochs, traces and markers on the bus."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from acquisition.epoch_spec import EpochSpec
+from acquisition.epochs import Epoch, EpochKind, EpochStream
+from acquisition.montage import Montage
+from acquisition.quality import ElectrodeQuality, QualityMonitor
+from acquisition.source import Chunk, Marker, Reading, Source, SourceOptions, open_source
+from app.bundle import find_bundle, read_epoch_spec
+from app.bus import Bus
+from app.child import begin_child
+from app.messages import pack
+
+# Seconds that a read waits: how late the end of the session may be noticed.
+READ_TIMEOUT = 0.1
+TELEMETRY_PERIOD = 0.25
+# Seconds of samples in a message of traces, at least: 25 messages a second draw smoothly.
+TRACES_PERIOD = 0.04
+
+
+class Sink(Protocol):
+    """Takes packed messages; `app.bus.Publisher`."""
+
+    def send(self, message: bytes) -> None: ...
+
+
+class Traces:
+    """Gathers filtered chunks until they are worth a message.
+
+    Parameters
+    ----------
+    n_min : samples of a message, at least; one before a gap may have fewer.
+    """
+
+    def __init__(self, n_min: int) -> None:
+        self._n_min = n_min
+        self._first = 0
+        self._parts: list[np.ndarray] = []
+        self._t_last = 0.0
+
+    @property
+    def _n_times(self) -> int:
+        return sum(part.shape[1] for part in self._parts)
+
+    def push(
+        self, first_sample: int, data: np.ndarray, t_last: float
+    ) -> list[tuple[int, np.ndarray, float]]:
+        """Add a chunk of shape (n_channels, n_times).
+
+        Returns
+        -------
+        What is complete now: index of the first sample, samples, time of the last.
+        """
+        complete: list[tuple[int, np.ndarray, float]] = []
+        if data.shape[1] == 0:
+            return complete
+        if self._parts and first_sample != self._first + self._n_times:
+            complete.append(self._take())
+        if not self._parts:
+            self._first = first_sample
+        self._parts.append(data)
+        self._t_last = t_last
+        if self._n_times >= self._n_min:
+            complete.append(self._take())
+        return complete
+
+    def _take(self) -> tuple[int, np.ndarray, float]:
+        data = np.concatenate(self._parts, axis=1)
+        self._parts = []
+        return self._first, data, self._t_last
+
+
+class Acquisition:
+    """Reads a source and publishes what comes of it.
+
+    Parameters
+    ----------
+    source : connected.
+    spec : what the bundle wants.
+    kind : of the epochs that are published.
+    sinks : by topic: "epoch", "traces", "marker", "telemetry".
+    now : the session clock.
+
+    Raises
+    ------
+    MontageError
+        The source's electrodes cannot be mapped to the bundle's.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        spec: EpochSpec,
+        kind: EpochKind,
+        sinks: dict[str, Sink],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        info = source.info
+        self._source = source
+        self._sinks = sinks
+        self._now = now
+        self._montage = Montage.from_channels(info.ch_names, spec)
+        self._stream = EpochStream(info, spec, self._montage, kinds=(kind,))
+        self._monitor = QualityMonitor(info)
+        self._traces = Traces(max(1, round(TRACES_PERIOD * info.sfreq)))
+        self._quality: Sequence[ElectrodeQuality] = ()
+        self._samples_in = 0
+        self._samples_lost = 0
+        self._epochs_published = 0
+        self._state, self._message = "running", ""
+        self._told_at = float("-inf")
+
+    def run(self, stop: threading.Event) -> None:
+        """Go on until `stop` is set; a recording that has ended leaves the rest running."""
+        while not stop.is_set():
+            reading = self._source.read(READ_TIMEOUT)
+            self.take_in(reading)
+            if reading.state == "finished":
+                # Nothing more will come; what is on the page stays.
+                while not stop.wait(TELEMETRY_PERIOD):
+                    self.tell()
+
+    def take_in(self, reading: Reading) -> None:
+        """Publish what a reading gives."""
+        for marker in reading.markers:
+            self._publish_marker(marker)
+        # Markers go first: an epoch that is locked to one may end within these chunks.
+        for epoch in self._stream.push(None, reading.markers):
+            self._publish_epoch(epoch)
+        for chunk in reading.chunks:
+            for epoch in self._stream.push(chunk):
+                self._publish_epoch(epoch)
+            self._samples_in += chunk.n_times
+            self._samples_lost += chunk.n_lost
+            self._publish_traces(chunk)
+            self._quality = self._monitor.push(chunk) or self._quality
+        is_changed = (reading.state, reading.message) != (self._state, self._message)
+        self._state, self._message = reading.state, reading.message
+        if is_changed or self._now() - self._told_at >= TELEMETRY_PERIOD:
+            self.tell()
+
+    def _publish_marker(self, marker: Marker) -> None:
+        header = {
+            "timestamp": marker.timestamp,
+            "label": marker.label,
+            "details": marker.details,
+        }
+        self._sinks["marker"].send(pack("marker", header))
+
+    def _publish_epoch(self, epoch: Epoch) -> None:
+        n_channels, n_times = epoch.data.shape
+        # Nothing of the marker goes along: the decoder never sees what was shown.
+        header = {
+            "number": epoch.number,
+            "kind": epoch.kind,
+            "first_sample": epoch.first_sample,
+            "t_first": epoch.t_first,
+            "t_last": epoch.t_last,
+            "t_published": self._now(),
+            "n_channels": n_channels,
+            "n_times": n_times,
+            "honesty": self._source.info.honesty,
+            "fidelity": self._montage.fidelity,
+        }
+        payload = np.ascontiguousarray(epoch.data, np.float32).tobytes()
+        self._sinks["epoch"].send(pack("epoch", header, payload))
+        self._epochs_published += 1
+
+    def _publish_traces(self, chunk: Chunk) -> None:
+        first_sample, data = self._stream.display
+        for first, samples, t_last in self._traces.push(
+            first_sample, data, float(chunk.timestamps[-1])
+        ):
+            header = {
+                "first_sample": first,
+                "n_channels": samples.shape[0],
+                "n_times": samples.shape[1],
+                "sfreq": self._source.info.sfreq,
+                "t_last": t_last,
+                "honesty": self._source.info.honesty,
+                "is_ready": self._stream.is_ready,
+            }
+            payload = samples.astype(np.float32).tobytes()
+            self._sinks["traces"].send(pack("traces", header, payload))
+
+    def tell(self) -> None:
+        """Publish telemetry."""
+        info = self._source.info
+        self._told_at = self._now()
+        header: dict[str, Any] = {
+            "from": "acquisition",
+            "t": self._told_at,
+            "samples_in": self._samples_in,
+            "samples_lost": self._samples_lost,
+            "state": self._state,
+            "message": self._message,
+            "info": {
+                "name": info.name,
+                "ch_names": info.ch_names,
+                "sfreq": info.sfreq,
+                "honesty": info.honesty,
+            },
+            "fidelity": self._montage.fidelity,
+            "fidelity_text": self._montage.sentence,
+            "quality": [
+                {"name": q.name, "grade": q.grade, "reasons": q.reasons} for q in self._quality
+            ],
+            "epochs_published": self._epochs_published,
+            "is_ready": self._stream.is_ready,
+        }
+        self._sinks["telemetry"].send(pack("telemetry", header))
+
+
+def main() -> None:
+    """Run as a child of the supervisor."""
+    with begin_child("acquisition") as child, Bus(child.folder, "acquisition") as bus:
+        settings = child.settings
+        spec = read_epoch_spec(find_bundle(settings.bundle))
+        sinks: dict[str, Sink] = {
+            "epoch": bus.publisher("epoch"),
+            "traces": bus.publisher("traces", depth=32),
+            "marker": bus.publisher("marker", depth=256),
+            "telemetry": bus.publisher("telemetry"),
+        }
+        options = SourceOptions(settings.ch_names, settings.unit, settings.known_peers)
+        source = open_source(settings.source, options)
+        try:
+            Acquisition(source, spec, settings.epochs, sinks).run(child.stop)
+        finally:
+            source.close()
+
+
+if __name__ == "__main__":
+    main()

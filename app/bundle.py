@@ -1,0 +1,52 @@
+"""Where a bundle lies and what EEG it was made for, without loading torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from acquisition.epoch_spec import EpochSpec
+from acquisition.errors import EpochSpecError
+from app.settings import ROOT
+from models.errors import BundleError
+
+
+def find_bundle(name: str) -> Path:
+    """The folder of a bundle: as given, or else beside the program.
+
+    Raises
+    ------
+    BundleError
+        There is no such folder.
+    """
+    places = [Path(name).expanduser(), ROOT / name]
+    for place in places:
+        if place.is_dir():
+            return place.resolve()
+    raise BundleError(
+        f"There is no bundle at {places[0].absolute()}. Give the folder of one with --bundle; "
+        "weights/scale-model is the one that comes with the program."
+    )
+
+
+def read_epoch_spec(bundle: Path) -> EpochSpec:
+    """What `epoch_spec.json` of a bundle says.
+
+    Raises
+    ------
+    BundleError
+        The file is missing or does not hold an epoch specification.
+    """
+    path = bundle / "epoch_spec.json"
+    try:
+        return EpochSpec.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise BundleError(
+            f"The bundle {bundle} has no readable epoch_spec.json ({error.strerror}). "
+            "Give the folder of a whole bundle with --bundle."
+        ) from error
+    except (ValueError, TypeError, KeyError, AttributeError, EpochSpecError) as error:
+        raise BundleError(
+            f"{path} does not hold an epoch specification ({error}). "
+            "Fetch the bundle again, or give another with --bundle."
+        ) from error

@@ -1,0 +1,145 @@
+"""What the three child processes have in common: how they begin, stop and fail.
+
+The supervisor starts a child as `python -m app.<module> FOLDER` with a pipe as its
+standard input. A byte in it asks the child to end. Its end without a byte means that
+the supervisor is gone, however it died: then the child ends too, and takes the session's
+folder away.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Literal, NoReturn, Self, get_args
+
+from app.errors import ExitCode, exit_code, sentence
+from app.settings import Settings
+
+Role = Literal["acquisition", "worker", "server"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+# Seconds a child has to tidy up after its parent has gone; the house allows five.
+GRACE = 2.0
+
+
+def write_session(
+    folder: Path, settings: Settings, operator_token: str, viewer_token: str = ""
+) -> None:
+    """Write what the children need to know, readable by this user alone."""
+    path = folder / "session.json"
+    path.touch(mode=0o600)
+    tokens = {"operator_token": operator_token, "viewer_token": viewer_token}
+    path.write_text(json.dumps({"settings": settings.to_dict(), **tokens}), encoding="utf-8")
+
+
+def read_error(folder: Path, role: Role) -> tuple[str, ExitCode] | None:
+    """What a child that ended said; reading it takes it away."""
+    path = folder / f"error.{role}.json"
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        path.unlink()
+        return str(report["sentence"]), ExitCode(report["exit_code"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+class Child:
+    """A child process of a session, seen from inside; made by `begin_child`.
+
+    Used as a context manager, it turns an error that leaves the block into a report
+    to the supervisor and an exit code.
+
+    Attributes
+    ----------
+    role : which child this is.
+    folder : of the session, for `app.bus.Bus`.
+    settings : of the session.
+    operator_token, viewer_token : secrets of the session; "" where none is needed.
+    stop : set when the process shall end; wait on it instead of sleeping.
+    """
+
+    def __init__(self, role: Role, folder: Path) -> None:
+        session: dict[str, Any] = json.loads((folder / "session.json").read_text(encoding="utf-8"))
+        self.role = role
+        self.folder = folder
+        self.settings = Settings.from_dict(session["settings"])
+        self.operator_token: str = session["operator_token"]
+        self.viewer_token: str = session["viewer_token"]
+        self.stop = threading.Event()
+
+    def fail(self, error: Exception) -> NoReturn:
+        """Tell the supervisor what went wrong, and end the process."""
+        code = exit_code(error)
+        if self.settings.debug:
+            traceback.print_exception(error)
+        report = {"sentence": sentence(error), "exit_code": int(code)}
+        path = self.folder / f"error.{self.role}.json"
+        try:
+            unfinished = path.with_suffix(".part")
+            unfinished.write_text(json.dumps(report), encoding="utf-8")
+            unfinished.replace(path)
+        except OSError:
+            # The folder goes when the session ends: then nobody is left to read it.
+            pass
+        raise SystemExit(int(code))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, Exception):
+            if self.stop.is_set():
+                # Torn sockets while ending are nobody's news.
+                raise SystemExit(int(ExitCode.OK)) from None
+            self.fail(error)
+
+
+def _watch_parent(folder: Path) -> None:
+    # Below Python's buffers: a thread that holds their lock stops the interpreter's end.
+    if not os.read(0, 1):
+        shutil.rmtree(folder, ignore_errors=True)
+    # The main thread tidies up as for any other SIGTERM (uvicorn puts its own handler there).
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)
+    os._exit(int(ExitCode.FAILURE))
+
+
+def begin_child(role: Role) -> Child:
+    """Set up this process as the child `role`, as its first act.
+
+    SIGTERM sets `Child.stop`, SIGINT is left to the supervisor, and a thread watches
+    the parent. The session's folder is the last argument of the command.
+    """
+    child = Child(role, Path(sys.argv[-1]))
+
+    def on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        child.stop.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_watch_parent, args=(child.folder,), daemon=True).start()
+    logging.basicConfig(
+        level=child.settings.log_level.upper(),
+        format=f"{role}: %(levelname)s %(name)s: %(message)s",
+    )
+    logging.captureWarnings(True)
+    if not child.settings.debug:
+        # What libraries warn their programmers of is nothing for people.
+        logging.getLogger("py.warnings").setLevel(logging.ERROR)
+        warnings.simplefilter("ignore")
+    return child

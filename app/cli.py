@@ -1,0 +1,226 @@
+"""The command line: `phosphene`.
+
+Whatever is slow to import (torch, mne, drivers) is imported inside the command that
+needs it: `phosphene --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.errors import EXIT_CODE_TEXTS, exit_code, sentence
+from app.settings import DEFAULTS, TEXTS, Settings, choices, flag_name, load_settings, parse
+
+EPILOGUE = "Exit codes: " + "; ".join(f"{c.value} {text}" for c, text in EXIT_CODE_TEXTS.items())
+
+app = typer.Typer(
+    name="phosphene",
+    help="A person's EEG as a live stream of images of what they see.",
+    epilog=EPILOGUE + ".",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+CONFIG_TEXT = "TOML file with settings; by default the one that PHOSPHENE_CONFIG names."
+PAGE = ("bundle", "host", "port", "epochs", "seed", "threads", "device", "open_browser",
+        "duration", "summary", "tls_cert", "tls_key", "allow_remote", "in_container",
+        "log_level")  # fmt: skip
+SOURCE = ("ch_names", "unit", "known_peers")
+
+
+def _option(name: str) -> inspect.Parameter:
+    """The flag of a setting; its value stays text until `parse`, but for true and false."""
+    default = DEFAULTS[name]
+    is_flag = isinstance(default, bool)
+    metavar = "|".join(c for c in choices(name) if c) or {int: "N", float: "SECONDS"}.get(
+        type(default), "TEXT"
+    )
+    option = typer.Option(
+        flag_name(name) + (f"/--no-{name.replace('_', '-')}" if is_flag else ""),
+        help=TEXTS[name] + (f" [default: {default}]" if default not in ("", ()) else ""),
+        metavar=None if is_flag else metavar,
+        show_default=False,
+    )
+    kind = Annotated[bool | None if is_flag else str | None, option]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+
+
+def takes_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the flags of the settings `names`, and hand it the settings.
+
+    The command takes `settings` first; its other parameters stay its own.
+    """
+    names = (*names, "debug")
+    config = inspect.Parameter(
+        "config",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[Path | None, typer.Option("--config", help=CONFIG_TEXT)],
+    )
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        def call(**values: Any) -> None:
+            given = {name: values.pop(name) for name in names}
+            flags = {
+                name: parse(name, value) if isinstance(value, str) else value
+                for name, value in given.items()
+                if value is not None
+            }
+            settings = load_settings(flags, values.pop("config"))
+            try:
+                command(settings, **values)
+            except Exception:
+                if settings.debug:
+                    traceback.print_exc()
+                raise
+
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+        own = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+        parameters = [*own, *map(_option, names), config]
+        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        call.__annotations__ = {p.name: p.annotation for p in parameters}
+        call.__name__, call.__doc__ = command.__name__, command.__doc__
+        return call
+
+    return decorate
+
+
+def say(text: str) -> None:
+    """Tell people something, on the terminal's error stream."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@app.command()
+@takes_settings(*PAGE)
+def demo(settings: Settings) -> None:
+    """Show the simulated subject's EEG as pictures, in the browser."""
+    from app.serve import serve
+
+    serve(settings.with_values(source="simulated:"), say, may_take_another_port=True)
+
+
+@app.command()
+@takes_settings("source", *SOURCE, *PAGE)
+def serve(settings: Settings) -> None:
+    """Turn the EEG of a source into pictures on a page, until stopped."""
+    from app.serve import serve
+
+    serve(settings, say)
+
+
+@app.command()
+@takes_settings(*SOURCE, *PAGE)
+def replay(
+    settings: Settings,
+    file: Annotated[Path, typer.Argument(help="Recording: XDF, CSV, text, FIF, EDF, BDF, GDF ...")],
+    lsl: Annotated[
+        bool, typer.Option("--lsl", help="Put the streams on LSL instead of painting them.")
+    ] = False,
+    speed: Annotated[float, typer.Option(help="1 is the speed it was recorded at.")] = 1.0,
+    loop: Annotated[bool, typer.Option("--loop", help="Begin again at the end.")] = False,
+) -> None:
+    """Paint a recording as if it were live, or send it to LSL with --lsl."""
+    if lsl:
+        from acquisition.lsl_replay import replay_to_lsl
+
+        replay_to_lsl(file, speed=speed, loop=loop, known_peers=settings.known_peers, say=say)
+        return
+    from app.serve import recording_source, serve
+
+    serve(settings.with_values(source=recording_source(file, speed, loop)), say)
+
+
+@app.command()
+@takes_settings("known_peers")
+def sources(
+    settings: Settings,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the LSL streams found and the boards that can be named."""
+    from app.sources import find_sources, sources_text
+
+    found = find_sources(settings.known_peers)
+    print(json.dumps(found.to_dict(), indent=2) if as_json else sources_text(found))
+
+
+@app.command()
+@takes_settings("bundle", *SOURCE, "seed")
+def prepare(
+    settings: Settings,
+    out: Annotated[Path, typer.Argument(help="Folder of the prepared set.")],
+    files: Annotated[list[Path] | None, typer.Argument(help="Recordings to read.")] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(help="Simulated subject, as simulated:?subject=0&session=1; may be repeated."),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(help="EEG of each simulated source, in seconds.")
+    ] = 600.0,
+    spec: Annotated[
+        Path | None, typer.Option(help="epoch_spec.json to prepare for, instead of a bundle's.")
+    ] = None,
+    epochs: Annotated[
+        str, typer.Option(help="sliding, marker-locked, or both.", metavar="KIND")
+    ] = "marker-locked",
+    pictures: Annotated[
+        int, typer.Option(help="Draw this many random pictures instead of reading EEG.")
+    ] = 0,
+    images: Annotated[
+        bool, typer.Option("--images", help="Draw what the simulated subject saw, too.")
+    ] = False,
+) -> None:
+    """Write training data: EEG cut into epochs exactly as in live use, or pictures."""
+    from app.prepare import prepare_pictures, prepare_sources
+
+    if pictures:
+        prepare_pictures(out, pictures, settings.seed)
+        return
+    n_epochs = prepare_sources(
+        out,
+        [*(source or []), *map(str, files or [])],
+        settings,
+        seconds=seconds,
+        spec_file=spec,
+        kinds=epochs,
+        with_images=images,
+    )
+    say(f"{out} holds {n_epochs} epochs.")
+
+
+@app.command()
+@takes_settings("bundle", "host", "port")
+def doctor(
+    settings: Settings,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check whether everything needed is here, and say how to get what is not."""
+    from app.doctor import examine, findings_text, is_well
+
+    findings = examine(settings)
+    if as_json:
+        print(json.dumps([f.to_dict() for f in findings], indent=2))
+    else:
+        print(findings_text(findings))
+    if not is_well(findings):
+        from app.errors import ExitCode
+
+        raise typer.Exit(int(ExitCode.DOCTOR))
+
+
+def main() -> None:
+    """Run the command line; an error becomes one sentence and an exit code."""
+    try:
+        app()
+    except Exception as error:
+        say(sentence(error))
+        sys.exit(int(exit_code(error)))

@@ -1,0 +1,240 @@
+"""From the worker's pictures to every viewer's slot: one guard, one JPEG, many viewers.
+
+A thread of its own takes pictures, moves the flash guard and encodes (`Hub.run`); the
+viewers belong to the event loop, which learns of a new frame by one callback and never
+waits. What is not taken in time is replaced, on either side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from app.bus import Subscriber
+from app.messages import Message, pack
+from app.picture import EncodedFrame, Picture, encode_jpeg
+from app.viewer_slot import ViewerSlot
+
+# Frames per second while the guard moves.
+RATE = 30.0
+
+# Seconds between looks at `stop` while nothing comes.
+IDLE = 0.25
+
+# "Drawn" means that the first pixel has moved a tenth of the way to the new picture.
+FIRST_USE_FADE = 0.1
+
+# From the worker's header to the page's: what is said of the pixels, and what is said of
+# the decoded, which may be of a later epoch that painted nothing.
+OF_PICTURE = ("epoch", "t_eeg", "t_painted", "seed", "honesty")
+OF_DECODED = ("concepts", "chance", "is_sure")
+
+
+class GuardedFrame(Protocol):
+    """What the flash guard lets through (`app.flash_guard.GuardedFrame`)."""
+
+    @property
+    def rgb(self) -> np.ndarray: ...
+    @property
+    def fade(self) -> float: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def changed(self) -> bool: ...
+    @property
+    def number(self) -> int: ...
+
+
+class Guard(Protocol):
+    """What stands between pictures and screens (`app.flash_guard.FlashGuard`)."""
+
+    n_replaced: int
+    n_breaches: int
+
+    @property
+    def is_moving(self) -> bool: ...
+    def show(self, rgb: np.ndarray, t: float) -> None: ...
+    def tick(self, t: float) -> GuardedFrame: ...
+
+
+class Hub:
+    """One stream of pictures to many viewers.
+
+    `show` and `tick` belong to the hub's thread; everything else to the event loop.
+
+    Parameters
+    ----------
+    guard : limits what flashes.
+    clock : of the session.
+
+    Attributes
+    ----------
+    viewers : the slots of those who watch.
+    """
+
+    def __init__(self, guard: Guard, clock: Callable[[], float] = time.monotonic) -> None:
+        self._guard = guard
+        self._clock = clock
+        self._picture: Picture | None = None
+        self._unsure: dict[str, Any] | None = None
+        # What the guard was given and may still show, by its count.
+        self._shown: dict[int, Picture] = {}
+        self._n_shown = 0
+        self._jpeg = b""
+        self._last = (0, "")
+        self._newest: EncodedFrame | None = None
+        self._number = 0
+        self._lock = threading.Lock()
+        self._notify: Callable[[], None] | None = None
+        self._pending: EncodedFrame | None = None
+        self._n_skipped = 0
+        self._ended = [0, 0, 0]
+        self._drawn_ms: list[float] = []
+        self.viewers: dict[ViewerSlot, Callable[[], None]] = {}
+
+    # The hub's thread
+
+    def run(self, frames: Subscriber, stop: threading.Event) -> None:
+        """Take pictures from the bus and pass them on until `stop` is set."""
+        t_next = 0.0
+        while not stop.is_set():
+            wait = max(0.0, t_next - self._clock()) if self._guard.is_moving else IDLE
+            message, n_replaced = frames.newest(wait)
+            if message is not None:
+                self.show(message, n_replaced)
+            if self._guard.is_moving and self._clock() >= t_next:
+                # From now, not from when it was due: after a stall there is no burst.
+                t_next = self._clock() + 1 / RATE
+                self.tick()
+
+    def show(self, message: Message, n_replaced: int = 0) -> None:
+        """Take the worker's newest `frame` message.
+
+        Parameters
+        ----------
+        n_replaced : older ones that it replaced on the way.
+        """
+        self._n_skipped += n_replaced
+        header = message.header
+        is_painted = header["state"] == "painted"
+        self._unsure = None if is_painted else {name: header[name] for name in OF_DECODED}
+        held = self._picture
+        if is_painted or held is None or header["picture"] != held.header["picture"]:
+            # What is held was painted from an older epoch: its first use is not this one's.
+            self._picture = Picture(header, is_drawn=not is_painted)
+            self._n_shown += 1
+            self._shown[self._n_shown] = self._picture
+            shape = header["height"], header["width"], 3
+            self._guard.show(np.frombuffer(message.payload, np.uint8).reshape(shape), self._clock())
+        elif self._newest is not None:
+            self._publish(self._newest.picture, self._newest.fade, "held")
+
+    def tick(self) -> None:
+        """Let the guard move, and pass its frame on if it says anything new."""
+        frame = self._guard.tick(self._clock())
+        # Two epochs may give the same pixels: that is news too.
+        if frame.number and (frame.changed or (frame.number, frame.state) != self._last):
+            self._last = frame.number, frame.state
+            self._shown = {n: p for n, p in self._shown.items() if n >= frame.number}
+            if frame.changed or not self._jpeg:
+                self._jpeg = encode_jpeg(frame.rgb)
+            self._publish(self._shown[frame.number], frame.fade, frame.state)
+
+    def _publish(self, picture: Picture, fade: float, state: str) -> None:
+        self._number += 1
+        header = {
+            "number": self._number,
+            "picture": picture.header["picture"],
+            "state": state,
+            "fade": round(fade, 4),
+            **{name: picture.header[name] for name in (*OF_PICTURE, *OF_DECODED)},
+            **(self._unsure or {}),
+        }
+        message = pack("frame", header, self._jpeg)
+        self._newest = EncodedFrame(self._number, picture, fade, message)
+        with self._lock:
+            is_waiting = self._pending is not None
+            self._pending = self._newest
+        if not is_waiting and self._notify is not None:
+            self._notify()
+
+    # The event loop
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Say which loop the viewers belong to."""
+
+        def notify() -> None:
+            try:
+                loop.call_soon_threadsafe(self.deliver)
+            except RuntimeError:
+                # The loop has ended: so have the viewers.
+                self._notify = None
+
+        self._notify = notify
+
+    def deliver(self) -> None:
+        """Offer the newest frame to every viewer."""
+        with self._lock:
+            frame, self._pending = self._pending, None
+        if frame is not None:
+            for slot, wake in self.viewers.items():
+                slot.offer(frame)
+                wake()
+
+    def join(self, wake: Callable[[], None]) -> ViewerSlot:
+        """Add a viewer, who sees the newest frame at once.
+
+        Parameters
+        ----------
+        wake : called when something waits in the slot.
+        """
+        slot = ViewerSlot()
+        self.viewers[slot] = wake
+        if self._newest is not None:
+            slot.offer(self._newest, is_fresh=False)
+        return slot
+
+    def leave(self, slot: ViewerSlot) -> None:
+        """Forget a viewer; what was counted stays."""
+        if self.viewers.pop(slot, None) is not None:
+            self._ended = [a + b for a, b in zip(self._ended, _counts(slot), strict=True)]
+
+    def acknowledge(self, slot: ViewerSlot, number: int) -> None:
+        """A viewer has drawn a frame."""
+        drawn = slot.acknowledge(number)
+        if drawn is None or drawn.frame.fade < FIRST_USE_FADE:
+            return
+        picture = drawn.frame.picture
+        # A viewer who came later draws old pictures: that says nothing of latency.
+        if not picture.is_drawn and drawn.is_fresh:
+            self._drawn_ms.append((self._clock() - picture.t_eeg) * 1000)
+        picture.is_drawn = True
+
+    def counts(self) -> dict[str, int]:
+        """What is counted: frames of all viewers, and what the guard had to stop.
+
+        Replaced are frames on their way from the worker, in the guard and in the slots.
+        """
+        columns = zip(self._ended, *map(_counts, self.viewers), strict=True)
+        sent, drawn, replaced = (sum(column) for column in columns)
+        replaced += self._n_skipped + self._guard.n_replaced
+        return {
+            "frames_sent": sent,
+            "frames_drawn": drawn,
+            "frames_replaced": replaced,
+            "flash_breaches": self._guard.n_breaches,
+        }
+
+    def take_drawn_ms(self) -> list[float]:
+        """First-use latencies since the last call, in milliseconds."""
+        taken, self._drawn_ms = self._drawn_ms, []
+        return taken
+
+
+def _counts(slot: ViewerSlot) -> Iterator[int]:
+    return iter((slot.n_sent, slot.n_drawn, slot.n_replaced))

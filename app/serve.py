@@ -1,0 +1,122 @@
+"""What `serve`, `demo` and `replay` do before and around a session."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+import webbrowser
+from collections.abc import Callable
+from pathlib import Path
+
+from acquisition.errors import SourceNotFoundError
+from app.bundle import find_bundle, read_epoch_spec
+from app.errors import AddressError, SettingsError
+from app.session import Session
+from app.settings import DEFAULTS, Settings, has_display
+from app.summary import check_writable
+
+# Docker and Podman leave these in every container.
+CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
+
+XDF_SUFFIXES = (".xdf", ".xdfz", ".xdf.gz")
+
+
+def recording_source(file: Path, speed: float = 1.0, loop: bool = False) -> str:
+    """The source's name of a recording.
+
+    >>> recording_source(Path("a.xdf"), 2.0)
+    'xdf:a.xdf?speed=2'
+    >>> recording_source(Path("b.edf"), loop=True)
+    'file:b.edf?loop=true'
+    """
+    if not file.name.isprintable() or "?" in str(file):
+        raise SourceNotFoundError(
+            f"A source's file may have no question mark in its name; rename {str(file)!r}."
+        )
+    kind = "xdf" if file.name.lower().endswith(XDF_SUFFIXES) else "file"
+    parameters = [f"speed={speed:g}"] * (speed != 1) + ["loop=true"] * loop
+    return f"{kind}:{file}" + ("?" + "&".join(parameters) if parameters else "")
+
+
+def listen_once(host: str, port: int) -> int:
+    """Listen for a moment, and return the port: `port`, or a free one for 0.
+
+    Raises
+    ------
+    AddressError
+        The address is taken, is not this machine's, or needs other rights.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as listener:
+            if os.name == "posix":
+                # As servers do: what the last run left in TIME_WAIT is not in the way.
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(1)
+            return int(listener.getsockname()[1])
+    except OSError as error:
+        reason = "is taken by another program" if error.errno == errno.EADDRINUSE else (
+            f"cannot be listened on ({error.strerror})"
+        )  # fmt: skip
+        raise AddressError(
+            f"{host}:{port} {reason}. Choose another with --port (0 takes a free one) or --host."
+        ) from error
+
+
+def _free_port(settings: Settings, may_take_another_port: bool, say: Callable[[str], None]) -> int:
+    try:
+        return listen_once(settings.listen_host, settings.port)
+    except AddressError:
+        # Whoever names a port means it.
+        if not may_take_another_port or settings.port != DEFAULTS["port"]:
+            raise
+    port = listen_once(settings.listen_host, 0)
+    say(f"Port {settings.port} is taken; using {port}.")
+    return port
+
+
+def _open_page(address: str) -> None:
+    # Some browsers (those of a terminal, above all) return only when they are closed.
+    threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+
+
+def serve(
+    settings: Settings, say: Callable[[str], None], may_take_another_port: bool = False
+) -> None:
+    """Run a session; what can be known to be wrong is said before any process starts.
+
+    Raises
+    ------
+    BundleError, AddressError, SummaryError, SettingsError, SourceError, ChildFailedError
+        In one sentence each.
+    """
+    from acquisition.source import parse_source
+
+    if settings.in_container and not any(mark.exists() for mark in CONTAINER_MARKS):
+        raise SettingsError(
+            "--in-container is for a Docker or Podman container; this is none, and whoever is on "
+            "the network could change the session. Leave it out, or see --allow-remote."
+        )
+    parse_source(settings.source)
+    bundle = find_bundle(settings.bundle)
+    read_epoch_spec(bundle)
+    summary = Path(settings.summary).absolute() if settings.summary else None
+    if summary:
+        check_writable(summary)
+    settings = settings.with_values(
+        bundle=str(bundle),
+        summary=str(summary or ""),
+        port=_free_port(settings, may_take_another_port, say),
+    )
+
+    def on_address(address: str) -> None:
+        say(f"Phosphene paints {settings.source} at {address} (Ctrl-C ends it).")
+        if settings.open_browser and has_display():
+            _open_page(address)
+
+    Session(settings, say, on_address).run()

@@ -1,0 +1,268 @@
+"""The server process: the page, its WebSocket, health and metrics.
+
+The event loop never waits for pictures: the hub has a thread of its own, and a second
+one reads telemetry, markers and traces from the bus.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, get_args
+
+import uvicorn
+from fastapi import FastAPI, Request, Response, WebSocket
+from fastapi.responses import JSONResponse, PlainTextResponse
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.bus import Bus
+from app.child import begin_child
+from app.flash_guard import FlashGuard
+from app.hub import Hub
+from app.listener import listen, uvicorn_config
+from app.messages import pack
+from app.metrics import Metrics
+from app.relay import Relay, Sent
+from app.rights import (
+    FOREIGN_HOST,
+    FOREIGN_ORIGIN,
+    NO_TOKEN,
+    NO_VIEWER_TOKEN,
+    WRONG_TOKEN,
+    Rights,
+)
+from app.session_state import SessionState, to_action
+from app.viewer import serve_viewer
+
+WEB = Path(__file__).resolve().parent.parent / "web"
+
+MAX_VIEWERS = 64
+MAX_BODY = 4096
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; "
+    "style-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    # A page of yesterday must not talk to a server of today.
+    "Cache-Control": "no-store",
+}
+
+
+class _Refusal(Exception):  # noqa: N818 (an answer, not an error of ours)
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+class _Gate:
+    """Answers only to its own name, and says on every answer what a browser may do with it."""
+
+    def __init__(self, app: ASGIApp, rights: Rights) -> None:
+        self._app = app
+        self._rights = rights
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        host = Headers(scope=scope).get("host")
+        if self._rights.knows_host(host):
+            await self._app(scope, receive, send_with_headers)
+            return
+        sentence = FOREIGN_HOST.format(found=host, expected=self._rights.address)
+        if scope["type"] == "websocket":
+            await WebSocket(scope, receive, send).send_denial_response(_sentence(403, sentence))
+        else:
+            await _sentence(403, sentence)(scope, receive, send_with_headers)
+
+
+def _sentence(status: int, sentence: str) -> Response:
+    return JSONResponse({"sentence": sentence}, status)
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    data = b""
+    async for part in request.stream():
+        data += part
+        if len(data) > MAX_BODY:
+            raise _Refusal(413, f"The request is longer than {MAX_BODY} bytes.")
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise _Refusal(400, "The request is not JSON.") from error
+    if not isinstance(body, dict):
+        raise _Refusal(400, "The request is not a JSON object.")
+    return body
+
+
+def create_app(relay: Relay, web_folder: Path = WEB) -> FastAPI:
+    """Put the web application together.
+
+    Parameters
+    ----------
+    relay : of the session, with its state, hub, rights and metrics.
+    web_folder : whose files are served.
+    """
+    rights = relay.rights
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001
+        async with relay.running():
+            yield
+
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(_Gate, rights=rights)
+
+    @app.exception_handler(_Refusal)
+    async def refuse(request: Request, refusal: _Refusal) -> Response:  # noqa: ARG001
+        return _sentence(refusal.status, str(refusal))
+
+    def check_origin(origin: str | None, host: str | None) -> None:
+        if not rights.knows_origin(origin, host):
+            found = origin or "nowhere (there is no Origin)"
+            raise _Refusal(403, FOREIGN_ORIGIN.format(found=found, expected=rights.address))
+
+    @app.get("/healthz")
+    async def healthz(request: Request) -> Response:
+        is_well, children = relay.state.health(relay.clock())
+        report: dict[str, Any] = {"status": "ok" if is_well else "unavailable"}
+        if rights.role(request.cookies):
+            report["children"] = children
+        return JSONResponse(report, 200 if is_well else 503)
+
+    @app.get("/metrics")
+    async def metrics(request: Request) -> Response:
+        if rights.role(request.cookies) is None:
+            raise _Refusal(401, NO_VIEWER_TOKEN)
+        return PlainTextResponse(relay.metrics.text(), media_type=Metrics.MEDIA_TYPE)
+
+    @app.post("/api/operator")
+    @app.post("/api/viewer")
+    async def enter(request: Request) -> Response:
+        check_origin(request.headers.get("origin"), request.headers.get("host"))
+        token = (await _body(request)).get("token")
+        role = rights.role_of_token(token)
+        if role is None:
+            raise _Refusal(401, WRONG_TOKEN)
+        response = JSONResponse({"role": role})
+        response.set_cookie(
+            rights.cookie, str(token), httponly=True, samesite="strict", secure=rights.is_tls
+        )
+        return response
+
+    @app.post("/api/control")
+    async def control(request: Request) -> Response:
+        check_origin(request.headers.get("origin"), request.headers.get("host"))
+        if rights.role(request.cookies) != "operator":
+            raise _Refusal(401, NO_TOKEN)
+        try:
+            action = to_action((await _body(request)).get("action"))
+        except ValueError as error:
+            raise _Refusal(400, str(error)) from error
+        relay.act(action)
+        return JSONResponse({"action": action})
+
+    @app.websocket("/ws")
+    async def ws(websocket: WebSocket) -> None:
+        origin, host = websocket.headers.get("origin"), websocket.headers.get("host")
+        role = rights.role(websocket.cookies)
+        try:
+            # Programs send no Origin: they may read as any viewer, never change anything.
+            if origin is not None:
+                check_origin(origin, host)
+            elif role == "operator":
+                role = "viewer"
+            if role is None:
+                raise _Refusal(401, NO_VIEWER_TOKEN)
+            if len(relay.hub.viewers) >= MAX_VIEWERS:
+                raise _Refusal(503, f"There are {MAX_VIEWERS} viewers already; try again later.")
+        except _Refusal as refusal:
+            await websocket.send_denial_response(_sentence(refusal.status, str(refusal)))
+            return
+        await websocket.accept()
+        await serve_viewer(websocket, relay, role)
+
+    app.mount("/", StaticFiles(directory=web_folder, html=True))
+    return app
+
+
+class _Threads:
+    """Threads without which the server is of no use: when one fails, the server ends."""
+
+    def __init__(self, server: uvicorn.Server) -> None:
+        self._server = server
+        self.stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self.error: Exception | None = None
+
+    def start(self, name: str, target: Callable[[], None]) -> None:
+        def run() -> None:
+            try:
+                target()
+            except Exception as error:
+                self.error = error
+                self._server.should_exit = True
+
+        self._threads.append(threading.Thread(target=run, name=name))
+        self._threads[-1].start()
+
+    def join(self) -> None:
+        self.stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def main() -> None:
+    """Run as the child process `server`."""
+    with begin_child("server") as child:
+        settings = child.settings
+        rights = Rights(
+            port=settings.port,
+            operator_token=child.operator_token,
+            viewer_token=child.viewer_token,
+            host=settings.host,
+            is_tls=bool(settings.tls_cert),
+        )
+        with (
+            listen(settings.listen_host, settings.port) as listener,
+            Bus(child.folder, "server") as bus,
+        ):
+            publishers = {topic: bus.publisher(topic) for topic in get_args(Sent)}
+
+            def send(topic: Sent, header: dict[str, Any]) -> None:
+                publishers[topic].send(pack(topic, header))
+
+            hub = Hub(FlashGuard())
+            state = SessionState(settings.source, settings.bundle)
+            relay = Relay(state, hub, rights, Metrics(), send)
+            server = uvicorn.Server(uvicorn_config(create_app(relay), settings))
+            frames = bus.subscriber("frame")
+            news = bus.subscriber("telemetry", "marker", "traces", depth=256)
+            threads = _Threads(server)
+            threads.start("hub", lambda: hub.run(frames, threads.stop))
+            threads.start("news", lambda: relay.run(news, threads.stop))
+            try:
+                server.run(sockets=[listener])
+            finally:
+                # Before the bus closes under them.
+                threads.join()
+            if threads.error:
+                raise threads.error
+
+
+if __name__ == "__main__":
+    main()

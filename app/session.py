@@ -1,0 +1,294 @@
+"""The supervisor: three children in one session, started, watched and ended."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+from app.bus import Bus, Publisher, Subscriber
+from app.child import Role, read_error, write_session
+from app.cores import worker_threads
+from app.errors import ChildFailedError, ExitCode
+from app.messages import pack
+from app.settings import Settings, child_environment
+from app.summary import Summary, write_summary
+
+MODULES: dict[Role, str] = {
+    "acquisition": "app.acquire",
+    "worker": "app.worker",
+    "server": "app.server",
+}
+FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.2, 5.0
+# A child that ran this long starts its next back-off from the beginning (seconds).
+RAN_WELL = 10.0
+# Deaths without words before a child was ever ready; then the session ends.
+MOST_EARLY_DEATHS = 5
+# Seconds between asking a child to end and killing it.
+PATIENCE = 3.0
+TICK = 0.05
+
+ChildState = Literal["running", "restarting", "failed", "finished"]
+
+
+def child_commands(folder: Path) -> dict[Role, list[str]]:
+    """How the children are started. -P: an `app` in the working directory is not ours."""
+    return {
+        role: [sys.executable, "-P", "-m", module, str(folder)] for role, module in MODULES.items()
+    }
+
+
+def _is_ready(telemetry: Mapping[str, Any]) -> bool:
+    """Whether a child that says this does its work."""
+    if telemetry["from"] == "worker":
+        return telemetry.get("state") == "ready"
+    return telemetry["from"] == "server" or telemetry.get("state") in ("running", "finished")
+
+
+def _manner(status: int) -> str:
+    """How a process ended that left no word."""
+    if status < 0:
+        return f"was ended by {signal.Signals(-status).name}"
+    return f"ended unexpectedly with exit code {status}"
+
+
+class _Watched:
+    """One child process and what became of its predecessors."""
+
+    def __init__(self, role: Role, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.role = role
+        self.state: ChildState = "running"
+        self.message = ""
+        self.restarts = 0
+        self.was_ever_ready = False
+        self.early_deaths = 0
+        self.process: subprocess.Popen[bytes] | None = None
+        self.restart_at = 0.0
+        self._command = command
+        self._environment = environment
+        self._started = 0.0
+        self._back_off = FIRST_BACK_OFF
+
+    def start(self) -> None:
+        self._started = time.monotonic()
+        # A session of its own: the terminal's Ctrl-C is for the supervisor alone.
+        self.process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            env=self._environment,
+            start_new_session=True,
+        )
+
+    def ended(self) -> int | None:
+        """The exit status, once, when the process has ended."""
+        if self.process is None or (status := self.process.poll()) is None:
+            return None
+        self._close_pipe()
+        self.process = None
+        return status
+
+    def await_restart(self) -> float:
+        """Plan the next start; returns the seconds until then."""
+        now = time.monotonic()
+        if now - self._started > RAN_WELL:
+            self._back_off = FIRST_BACK_OFF
+        wait = self._back_off
+        self._back_off = min(2 * self._back_off, LONGEST_BACK_OFF)
+        self.restart_at = now + wait
+        self.state = "restarting"
+        self.restarts += 1
+        return wait
+
+    def ask_to_end(self) -> None:
+        if self.process and self.process.stdin:
+            with suppress(OSError):  # it may just have ended by itself
+                self.process.stdin.write(b"\n")
+                self.process.stdin.flush()
+            self._close_pipe()
+
+    def kill(self) -> None:
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+
+    def _close_pipe(self) -> None:
+        if self.process and self.process.stdin:
+            with suppress(OSError):
+                self.process.stdin.close()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"state": self.state, "restarts": self.restarts, "message": self.message}
+
+
+class Session:
+    """One run of Phosphene, from the first process to the last.
+
+    Parameters
+    ----------
+    settings : of the session; the port is not 0.
+    say : takes sentences for the terminal.
+    on_address : called once with the page's address when the server answers.
+    commands : makes the children's commands from the session's folder.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        say: Callable[[str], None],
+        on_address: Callable[[str], None],
+        commands: Callable[[Path], Mapping[Role, Sequence[str]]] = child_commands,
+    ) -> None:
+        self._settings = settings
+        self._say = say
+        self._on_address = on_address
+        self._commands = commands
+        self._operator_token = secrets.token_urlsafe(24)
+        self._viewer_token = "" if settings.is_loopback else secrets.token_urlsafe(24)
+        self._summary = Summary(settings.source, settings.bundle)
+        self._is_ending = False
+        self._is_address_told = False
+        self._bus: Subscriber
+        self._children: dict[Role, _Watched] = {}
+
+    @property
+    def address(self) -> str:
+        """The page's address with the operator's token in the fragment, which no log sees."""
+        scheme = "https" if self._settings.tls_cert else "http"
+        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
+        token = f"#operator={self._operator_token}"
+        return f"{scheme}://{host}:{self._settings.port}/{token}"
+
+    def run(self) -> None:
+        """Run until the duration is over, someone stops it, or it cannot begin.
+
+        Raises
+        ------
+        ChildFailedError
+            A child ended with a reason that a restart cannot mend before it was ever ready.
+        SummaryError
+            The summary cannot be written.
+        """
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="phosphene-", ignore_cleanup_errors=True) as name:
+            folder = Path(name)
+            Bus.make_folder(folder)
+            write_session(folder, self._settings, self._operator_token, self._viewer_token)
+            with Bus(folder, "supervisor") as bus, self._ending_on_signals():
+                self._bus = bus.subscriber("telemetry", "control", depth=256)
+                try:
+                    self._start(folder)
+                    self._watch(folder, bus, started)
+                finally:
+                    self._end()
+                    if self._settings.summary:
+                        duration = time.monotonic() - started
+                        write_summary(Path(self._settings.summary), self._summary.to_dict(duration))
+
+    @contextmanager
+    def _ending_on_signals(self) -> Iterator[None]:
+        def on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+            self._is_ending = True
+
+        names = ("SIGINT", "SIGTERM", "SIGHUP")
+        numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+        before = [(number, signal.signal(number, on_signal)) for number in numbers]
+        try:
+            yield
+        finally:
+            for number, handler in before:
+                signal.signal(number, handler)
+
+    def _start(self, folder: Path) -> None:
+        threads = {"worker": worker_threads(self._settings.threads)}
+        for role, command in self._commands(folder).items():
+            environment = child_environment(threads.get(role, 1))
+            child = _Watched(role, command, environment)
+            self._children[role] = child
+            child.start()
+
+    def _watch(self, folder: Path, bus: Bus, started: float) -> None:
+        publisher = bus.publisher("telemetry")
+        last_told: tuple[float, Any] = (0.0, None)
+        while not self._is_ending:
+            self._take_in(TICK)
+            for child in self._children.values():
+                self._attend(child, folder)
+            last_told = self._tell(publisher, last_told)
+            duration = self._settings.duration
+            if duration and time.monotonic() - started >= duration:
+                self._is_ending = True
+
+    def _take_in(self, timeout: float) -> None:
+        while message := self._bus.receive(timeout):
+            timeout, header = 0, message.header
+            if message.type == "control":
+                self._is_ending |= header["action"] == "stop"
+                continue
+            self._summary.add(header)
+            child = self._children.get(header["from"])
+            if child is None:
+                continue
+            if child.role == "acquisition" and header.get("state") == "finished":
+                child.state, child.message = "finished", str(header.get("message", ""))
+                child.was_ever_ready = True
+            elif _is_ready(header):
+                if child.state == "restarting":
+                    self._say(f"The {child.role} process is back.")
+                child.state, child.message = "running", ""
+                child.was_ever_ready = True
+            if child.role == "server" and not self._is_address_told:
+                self._is_address_told = True
+                self._on_address(self.address)
+
+    def _attend(self, child: _Watched, folder: Path) -> None:
+        if child.process is None:
+            if time.monotonic() >= child.restart_at:
+                child.start()
+            return
+        status = child.ended()
+        if status is None:
+            return
+        # Its last words come before its successor's first.
+        self._take_in(0)
+        report = read_error(folder, child.role)
+        sentence = report[0] if report else f"The {child.role} process {_manner(status)}."
+        if not child.was_ever_ready:
+            child.early_deaths += 1
+            code = report[1] if report else ExitCode.FAILURE
+            if code is not ExitCode.FAILURE or child.early_deaths == MOST_EARLY_DEATHS:
+                child.state = "failed"
+                raise ChildFailedError(sentence, code)
+        wait = child.await_restart()
+        child.message = sentence
+        self._summary.restarted(child.role)
+        self._say(f"{sentence} Starting the {child.role} again in {wait:.1f} s.")
+
+    def _tell(self, publisher: Publisher, last: tuple[float, Any]) -> tuple[float, Any]:
+        """Publish how the children are, once a second and on every change."""
+        now = time.monotonic()
+        children = {role: child.to_dict() for role, child in self._children.items()}
+        if children == last[1] and now - last[0] < 1:
+            return last
+        header = {"from": "supervisor", "t": now, "children": children}
+        publisher.send(pack("telemetry", header))
+        return now, children
+
+    def _end(self) -> None:
+        """Ask every child to end, and kill what has not after `PATIENCE`."""
+        for child in self._children.values():
+            child.ask_to_end()
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline and any(
+            child.process and child.process.poll() is None for child in self._children.values()
+        ):
+            self._take_in(TICK)
+        for child in self._children.values():
+            child.kill()

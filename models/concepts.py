@@ -1,0 +1,52 @@
+"""Nearest concepts of a CLIP embedding, with a confidence and when to say "not sure"."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+
+
+class ConceptTable(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """Prototypes of the concepts in CLIP's space.
+
+    Parameters
+    ----------
+    names : of the concepts, in the order of their labels.
+    clip_dim : of the space.
+    temperature : of the softmax over cosine similarities; fitted on held-out sessions so
+        that the confidence is the share of right answers (Guo et al. 2017,
+        arXiv 1706.04599).
+    sure_from : confidence below which the answer is "not sure".
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        names: Sequence[str] = (),
+        clip_dim: int = 768,
+        temperature: float = 0.05,
+        sure_from: float = 0.2,
+    ) -> None:
+        super().__init__()
+        self.prototypes = torch.nn.Parameter(
+            F.normalize(torch.randn(len(names), clip_dim), dim=1), requires_grad=False
+        )
+
+    @property
+    def chance(self) -> float:
+        """Probability of a right guess."""
+        return 1 / len(self.config.names)
+
+    def forward(self, clip_embeds: torch.Tensor) -> torch.Tensor:
+        """CLIP embeddings (n, clip_dim) to probabilities (n, n_concepts)."""
+        cosine = F.normalize(clip_embeds, dim=1) @ F.normalize(self.prototypes, dim=1).T
+        return (cosine / self.config.temperature).softmax(dim=1)
+
+    def is_sure(self, probabilities: torch.Tensor) -> torch.Tensor:
+        """Whether the best concept of each row is likely enough, (n,) bool."""
+        sure: torch.Tensor = probabilities.max(dim=1).values >= self.config.sure_from
+        return sure

@@ -1,0 +1,98 @@
+"""Temporal masked signal modelling around the encoder (arXiv 2306.16934, section 3.1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from models.eeg_encoder import Block, EEGEncoder, initialise, sincos_positions
+from models.losses import eeg_recon_loss
+
+
+class MaskedAutoencoder(nn.Module):
+    """Hides patches of time and predicts them from the others.
+
+    Parameters
+    ----------
+    encoder : that is trained.
+    decoder_embed_dim, decoder_depth, decoder_num_heads : of the decoder, which is thrown
+        away afterwards; the defaults are the reference's.
+    has_cls_token : whether a cls token stands before the kept patches, as in the
+        reference's pre-training (and not in its fine-tuning).
+    """
+
+    def __init__(
+        self,
+        encoder: EEGEncoder,
+        decoder_embed_dim: int = 512,
+        decoder_depth: int = 8,
+        decoder_num_heads: int = 16,
+        has_cls_token: bool = False,
+    ) -> None:
+        super().__init__()
+        config = encoder.config
+        self.encoder = encoder
+        self.patch_size: int = config.patch_size
+        dim = decoder_embed_dim
+        if has_cls_token:
+            self.cls_token = nn.Parameter(0.02 * torch.randn(1, 1, config.embed_dim))
+        else:
+            self.register_parameter("cls_token", None)
+        self.mask_token = nn.Parameter(0.02 * torch.randn(1, 1, dim))
+        self.decoder_embed = nn.Linear(config.embed_dim, dim)
+        # Row 0 is the cls token's and zero, with or without one.
+        positions = sincos_positions(encoder.n_tokens + 1, dim)
+        positions[:, 0] = 0
+        self.register_buffer("decoder_pos_embed", positions, persistent=False)
+        self.decoder_blocks = nn.ModuleList(
+            Block(dim, decoder_num_heads, config.mlp_ratio) for _ in range(decoder_depth)
+        )
+        self.decoder_norm = nn.LayerNorm(dim)
+        self.decoder_pred = nn.Linear(dim, config.patch_size * config.in_channels)
+        for part in (self.decoder_embed, self.decoder_blocks, self.decoder_pred):
+            part.apply(initialise)
+
+    def patchify(self, eeg: torch.Tensor) -> torch.Tensor:
+        """(n, channels, times) to (n, tokens, patch_size * channels), time before channel."""
+        return eeg.transpose(1, 2).reshape(len(eeg), self.encoder.n_tokens, -1)
+
+    def forward(
+        self, eeg: torch.Tensor, mask_ratio: float = 0.75, noise: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Reconstruct masked patches.
+
+        Parameters
+        ----------
+        eeg : (n, channels, times).
+        mask_ratio : share of patches that are hidden.
+        noise : (n, tokens); the patches with the smallest values are kept. Drawn if None.
+
+        Returns
+        -------
+        loss, prediction (n, tokens, patch_size * channels), mask (n, tokens; 1 is hidden).
+        """
+        tokens = self.encoder.embed(eeg)
+        n, n_tokens, dim = tokens.shape
+        if noise is None:
+            noise = torch.rand(n, n_tokens, device=eeg.device)
+        n_kept = int(n_tokens * (1 - mask_ratio))
+        order = noise.argsort(dim=1)
+        restore = order.argsort(dim=1)
+        kept = order[:, :n_kept]
+        mask = torch.ones(n, n_tokens, device=eeg.device).scatter_(1, kept, 0.0)
+        latent = tokens.gather(1, kept[..., None].expand(-1, -1, dim))
+        has_cls = self.cls_token is not None
+        if has_cls:
+            latent = torch.cat([self.cls_token.expand(n, -1, -1), latent], dim=1)
+        latent = self.decoder_embed(self.encoder.transform(latent))
+
+        hidden = self.mask_token.expand(n, n_tokens - n_kept, -1)
+        x = torch.cat([latent[:, int(has_cls) :], hidden], dim=1)
+        x = x.gather(1, restore[..., None].expand(-1, -1, x.shape[2]))
+        if has_cls:
+            x = torch.cat([latent[:, :1], x], dim=1)
+        x = x + self.decoder_pos_embed[:, 1 - int(has_cls) :]
+        for block in self.decoder_blocks:
+            x = block(x)
+        prediction = self.decoder_pred(self.decoder_norm(x))[:, int(has_cls) :]
+        return eeg_recon_loss(self.patchify(eeg), prediction, mask), prediction, mask

@@ -1,0 +1,218 @@
+"""EEG to image: encoder, conditioner, U-Net and VAE as a diffusers pipeline."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image
+
+from models.concepts import ConceptTable
+from models.conditioner import EEGConditioner
+from models.eeg_encoder import EEGEncoder
+from models.errors import BundleError
+
+
+@dataclass
+class EEGToImageOutput(BaseOutput):  # type: ignore[misc]
+    """What the pipeline returns.
+
+    Attributes
+    ----------
+    images : list of PIL images, or a tensor (n, 3, H, W) in 0 to 1 for `output_type="pt"`.
+    concept_probabilities : (n, n_concepts), or None for a bundle without concepts.
+    """
+
+    images: list[Image.Image] | torch.Tensor
+    concept_probabilities: torch.Tensor | None
+
+
+class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
+    """DreamDiffusion's inference (arXiv 2306.16934).
+
+    Parameters
+    ----------
+    vae : `AutoencoderKL` or `AutoencoderTiny`.
+    unet : `UNet2DConditionModel` with `class_embed_type="identity"`, so that the time
+        embedding of the EEG is added to that of the step.
+    scheduler : any scheduler of diffusers.
+    eeg_encoder, conditioner : see their modules.
+    concepts : prototypes in CLIP's space, or None.
+    """
+
+    _optional_components = ("concepts",)
+    model_cpu_offload_seq = "eeg_encoder->conditioner->unet->vae"
+
+    def __init__(
+        self,
+        vae: Any,
+        unet: Any,
+        scheduler: Any,
+        eeg_encoder: EEGEncoder,
+        conditioner: EEGConditioner,
+        concepts: ConceptTable | None = None,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            vae=vae,
+            unet=unet,
+            scheduler=scheduler,
+            eeg_encoder=eeg_encoder,
+            conditioner=conditioner,
+            concepts=concepts,
+        )
+
+    @torch.no_grad()
+    def encode(self, eeg: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Epochs (n, channels, times) to context, time embedding and CLIP embedding."""
+        encoder = self.eeg_encoder
+        tokens = encoder(eeg.to(encoder.device, encoder.dtype))
+        context, time_embedding, clip_embeds = self.conditioner(tokens)
+        dtype = self.unet.dtype
+        return context.to(dtype), time_embedding.to(dtype), clip_embeds
+
+    @torch.no_grad()
+    def denoise(
+        self,
+        context: torch.Tensor,
+        time_embedding: torch.Tensor,
+        latents: torch.Tensor,
+        num_inference_steps: int,
+        guidance_scale: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> torch.Tensor:
+        """Latents of unit noise (n, 4, h, w) to clean ones under the conditioning."""
+        self.scheduler.set_timesteps(num_inference_steps, device=latents.device)
+        latents = latents * self.scheduler.init_noise_sigma
+        is_guided = guidance_scale > 1
+        if is_guided:
+            # The empty condition is zero: what conditioning dropout trains.
+            context = torch.cat([torch.zeros_like(context), context])
+            time_embedding = torch.cat([torch.zeros_like(time_embedding), time_embedding])
+        extra = {"generator": generator} if _takes_generator(self.scheduler) else {}
+        for t in self.progress_bar(self.scheduler.timesteps):
+            x = torch.cat([latents, latents]) if is_guided else latents
+            x = self.scheduler.scale_model_input(x, t)
+            noise_pred = self.unet(
+                x, t, encoder_hidden_states=context, class_labels=time_embedding
+            ).sample
+            if is_guided:
+                empty, conditioned = noise_pred.chunk(2)
+                noise_pred = empty + guidance_scale * (conditioned - empty)
+            latents = self.scheduler.step(noise_pred, t, latents, **extra).prev_sample
+        return latents
+
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents to pictures (n, 3, H, W) in 0 to 1."""
+        vae = self.vae
+        pictures = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample
+        out: torch.Tensor = (pictures.float() / 2 + 0.5).clamp(0, 1)
+        return out
+
+    def latent_shape(self, n: int) -> tuple[int, int, int, int]:
+        """Shape of the latents of `n` pictures."""
+        side = self.unet.config.sample_size
+        return (n, self.unet.config.in_channels, side, side)
+
+    def __call__(
+        self,
+        eeg: torch.Tensor | np.ndarray,
+        num_inference_steps: int = 20,
+        guidance_scale: float = 1.0,
+        generator: torch.Generator | None = None,
+        latents: torch.Tensor | None = None,
+        output_type: str = "pil",
+    ) -> EEGToImageOutput:
+        """Paint what was seen.
+
+        Parameters
+        ----------
+        eeg : (n, channels, times), cut and normalised by the bundle's epoch_spec.json.
+        num_inference_steps : U-Net evaluations for a picture; the reference takes 250.
+        guidance_scale : 1 as the reference; above it needs conditioning dropout.
+        generator : of the initial noise.
+        latents : (n, 4, h, w) initial noise of unit variance, instead of drawing it.
+        output_type : "pil" or "pt".
+
+        Raises
+        ------
+        EpochShapeError
+            `eeg` is not what the encoder was built for.
+        """
+        epochs = torch.as_tensor(eeg, dtype=torch.float32)
+        context, time_embedding, clip_embeds = self.encode(epochs)
+        if latents is None:
+            latents = randn_tensor(
+                self.latent_shape(len(epochs)),
+                generator=generator,
+                device=self.unet.device,
+                dtype=self.unet.dtype,
+            )
+        latents = self.denoise(
+            context,
+            time_embedding,
+            latents.to(self.unet.device, self.unet.dtype),
+            num_inference_steps,
+            guidance_scale,
+            generator,
+        )
+        pictures = self.decode(latents)
+        probabilities = self.concepts(clip_embeds.float()) if self.concepts else None
+        if output_type == "pt":
+            return EEGToImageOutput(pictures, probabilities)
+        pixels = (pictures.permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy()
+        return EEGToImageOutput([Image.fromarray(p) for p in pixels], probabilities)
+
+
+def _takes_generator(scheduler: Any) -> bool:
+    return "generator" in scheduler.step.__code__.co_varnames
+
+
+def load_bundle(
+    folder: Path | str, dtype: torch.dtype | dict[str, torch.dtype] = torch.float32
+) -> EEGToImagePipeline:
+    """Load any bundle: the scale model, SD 1.5 fine-tuned, an imported checkpoint.
+
+    Parameters
+    ----------
+    folder : with model_index.json, epoch_spec.json and a folder for each component.
+    dtype : of the weights, or of each component (diffusers' `dtype`).
+
+    Raises
+    ------
+    BundleError
+        The folder is missing, incomplete or damaged; says which part.
+    """
+    folder = Path(folder)
+    for name in ("model_index.json", "epoch_spec.json"):
+        path = folder / name
+        if not path.is_file():
+            raise BundleError(
+                f"{folder} is not a bundle: it has no {name}. "
+                "The embedded one is weights/scale-model; give another with --bundle."
+            )
+        try:
+            json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise BundleError(f"{path} is not JSON ({error}). Copy the bundle again.") from error
+    try:
+        pipeline = EEGToImagePipeline.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, low_cpu_mem_usage=False
+        )
+    # diffusers and safetensors raise whatever their inner libraries do.
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BundleError(
+            f"The bundle {folder} cannot be loaded ({reason}). Copy it again, or give another "
+            "with --bundle."
+        ) from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline

@@ -1,0 +1,59 @@
+"""A child process for tests of the supervisor: python fake_child.py ROLE MANNER PIDS FOLDER."""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+role, manner, pids = sys.argv[1:4]
+count = Path(pids) / f"{role}.{len(list(Path(pids).glob(f'{role}.*')))}"
+count.write_text(str(os.getpid()))
+
+if manner == "deaf":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    manner = "well"
+    is_deaf = True
+else:
+    is_deaf = False
+
+from acquisition.errors import MontageError  # noqa: E402
+from app.bus import Bus  # noqa: E402
+from app.child import Child, begin_child  # noqa: E402
+from app.messages import pack  # noqa: E402
+
+if is_deaf:
+    child = Child(role, Path(sys.argv[-1]))  # type: ignore[arg-type]
+else:
+    child = begin_child(role)  # type: ignore[arg-type]
+
+SAYS = {
+    "acquisition": {"samples_in": 100, "samples_lost": 1, "state": "running",
+                    "info": {"honesty": "simulated"}},
+    "worker": {"frames_painted": 10, "state": "ready", "painted_ms": [100.0]},
+    "server": {"frames_sent": 20, "frames_drawn": 5, "frames_replaced": 2, "drawn_ms": [200.0]},
+}  # fmt: skip
+
+with child, Bus(child.folder, role) as bus:
+    if manner == "montage":
+        raise MontageError("Two electrodes are known; three are needed.")
+    if manner == "defect":
+        raise KeyError("sfreq")
+    if manner == "silent":
+        sys.exit(7)
+    control = bus.publisher("control") if role == "server" else None
+    heard = bus.subscriber("telemetry")
+    states: list[dict[str, object]] = []
+    telemetry = bus.publisher("telemetry")
+    while not child.stop.wait(0.03):
+        telemetry.send(pack("telemetry", {"from": role, "t": time.monotonic(), **SAYS[role]}))
+        while manner == "listens" and (message := heard.receive(0)):
+            if message.header["from"] == "supervisor":
+                worker = message.header["children"]["worker"]
+                states += [worker] * (worker not in states)
+        has_seen = [state["state"] for state in states[-2:]] == ["restarting", "running"]
+        if control and (manner == "stops" or has_seen):
+            control.send(pack("control", {"action": "stop"}))
+if manner == "listens":
+    (Path(pids) / "heard.json").write_text(json.dumps(states))

@@ -1,0 +1,265 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+import app.session
+from app.child import ROLES, Role
+from app.errors import ChildFailedError, ExitCode, SummaryError
+from app.session import Session, child_commands
+from app.settings import Settings
+from app.summary import Summary, check_writable, percentiles, write_summary
+
+FAKE = Path(__file__).with_name("fake_child.py")
+
+
+def fakes(pids: Path, **manners: str) -> Callable[[Path], dict[Role, Sequence[str]]]:
+    """Commands of fake children; `manners` by role, "well" where none is named."""
+    return lambda folder: {
+        role: [sys.executable, str(FAKE), role, manners.get(role, "well"), str(pids), str(folder)]
+        for role in ROLES
+    }
+
+
+def pid_of(pids: Path, role: str, generation: int = 0) -> int:
+    return int((pids / f"{role}.{generation}").read_text())
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_ends_all_children_and_writes_the_summary(tmp_path: Path) -> None:
+    out = tmp_path / "summary.json"
+    said: list[str] = []
+    settings = Settings(duration=20, summary=str(out))
+    session = Session(settings, said.append, lambda _: interrupt(), fakes(tmp_path))
+
+    session.run()
+
+    assert not any(is_alive(pid_of(tmp_path, role)) for role in ROLES)
+    assert said == []
+    summary = json.loads(out.read_text())
+    assert summary["duration_s"] < 10
+    assert summary["frames_sent"] == 20
+
+
+def test_the_address_carries_the_token_in_its_fragment(tmp_path: Path) -> None:
+    addresses: list[str] = []
+
+    def on_address(address: str) -> None:
+        addresses.append(address)
+        interrupt()
+
+    Session(Settings(port=4321), print, on_address, fakes(tmp_path)).run()
+
+    [address] = addresses
+    place, _, token = address.partition("#operator=")
+    assert place == "http://127.0.0.1:4321/"
+    assert len(token) >= 32
+
+
+def test_a_killed_child_is_started_again_and_counted(tmp_path: Path) -> None:
+    out = tmp_path / "summary.json"
+    said: list[str] = []
+
+    def say(sentence: str) -> None:
+        said.append(sentence)
+        if sentence == "The worker process is back.":
+            interrupt()
+
+    settings = Settings(duration=20, summary=str(out))
+    # The worker has told of its frames long before the server, which begins last, is killed.
+    Session(
+        settings, say, lambda _: os.kill(pid_of(tmp_path, "worker"), signal.SIGKILL), fakes(tmp_path)
+    ).run()
+
+    assert said[0] == (
+        "The worker process was ended by SIGKILL. Starting the worker again in 0.2 s."
+    )
+    assert said[-1] == "The worker process is back."
+    assert not is_alive(pid_of(tmp_path, "worker", 1))
+    restarts = json.loads(out.read_text())["restarts"]
+    assert restarts == {"acquisition": 0, "worker": 1, "server": 0}
+
+
+def test_telemetry_says_which_child_is_restarting(tmp_path: Path) -> None:
+    # This server notes how the worker is said to be, and stops the session when it is back.
+    Session(
+        Settings(duration=20),
+        lambda _: None,
+        lambda _: os.kill(pid_of(tmp_path, "worker"), signal.SIGKILL),
+        fakes(tmp_path, server="listens"),
+    ).run()
+
+    assert json.loads((tmp_path / "heard.json").read_text())[-2:] == [
+        {
+            "state": "restarting",
+            "restarts": 1,
+            "message": "The worker process was ended by SIGKILL.",
+        },
+        {"state": "running", "restarts": 1, "message": ""},
+    ]
+
+
+def test_bad_input_ends_the_session_with_the_childs_sentence_and_code(tmp_path: Path) -> None:
+    session = Session(
+        Settings(duration=20), print, lambda _: None, fakes(tmp_path, acquisition="montage")
+    )
+    with pytest.raises(ChildFailedError, match="Two electrodes are known; three") as caught:
+        session.run()
+
+    assert caught.value.exit_code is ExitCode.MONTAGE
+    assert not any(is_alive(int(path.read_text())) for path in tmp_path.glob("*.0"))
+    assert not list(tmp_path.glob("acquisition.1"))
+
+
+def test_a_child_that_never_gets_ready_is_not_started_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app.session, "MOST_EARLY_DEATHS", 2)
+    said: list[str] = []
+    session = Session(
+        Settings(duration=20), said.append, lambda _: None, fakes(tmp_path, worker="silent")
+    )
+    with pytest.raises(ChildFailedError, match="ended unexpectedly with exit code 7") as caught:
+        session.run()
+
+    assert caught.value.exit_code is ExitCode.FAILURE
+    assert [s for s in said if "Starting the worker again" in s]
+    assert len(list(tmp_path.glob("worker.*"))) == 2
+
+
+def test_a_defect_is_named_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(app.session, "MOST_EARLY_DEATHS", 1)
+    session = Session(
+        Settings(duration=20), print, lambda _: None, fakes(tmp_path, worker="defect")
+    )
+    with pytest.raises(ChildFailedError, match=r"KeyError: 'sfreq'.*--debug"):
+        session.run()
+
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_the_operator_may_stop_the_session_from_the_page(tmp_path: Path) -> None:
+    started = time.monotonic()
+    Session(
+        Settings(duration=20), print, lambda _: None, fakes(tmp_path, server="stops")
+    ).run()
+    assert time.monotonic() - started < 10
+
+
+def test_the_session_ends_by_itself_after_its_duration(tmp_path: Path) -> None:
+    out = tmp_path / "summary.json"
+    Session(
+        Settings(duration=1.5, summary=str(out)), print, lambda _: None, fakes(tmp_path)
+    ).run()
+    assert 1.5 <= json.loads(out.read_text())["duration_s"] < 6
+
+
+def test_a_child_that_does_not_listen_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app.session, "PATIENCE", 0.3)
+    Session(
+        Settings(duration=20), print, lambda _: interrupt(), fakes(tmp_path, worker="deaf")
+    ).run()
+    assert not is_alive(pid_of(tmp_path, "worker"))
+
+
+SUPERVISOR = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from app.session import Session
+from app.settings import Settings
+from test_session import fakes
+Session(Settings(duration=30), print, lambda _: print("up", flush=True), fakes(Path({pids!r}))).run()
+"""
+
+
+def test_nothing_is_left_when_the_supervisor_is_killed(tmp_path: Path) -> None:
+    code = SUPERVISOR.format(tests=str(FAKE.parent), pids=str(tmp_path))
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    ) as supervisor:
+        assert supervisor.stdout is not None
+        assert supervisor.stdout.readline() == "up\n"
+        pids = [pid_of(tmp_path, role) for role in ROLES]
+        assert all(map(is_alive, pids))
+        supervisor.kill()
+
+    deadline = time.monotonic() + 5
+    while any(map(is_alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(is_alive, pids))
+    assert not list(tmp_path.glob("phosphene-*")), "the session's folder stays behind"
+
+
+def test_the_commands_ignore_an_app_in_the_working_directory() -> None:
+    for command in child_commands(Path("/session")).values():
+        assert command[1] == "-P"
+        assert command[-1] == "/session"
+
+
+def test_counters_go_on_over_restarts() -> None:
+    summary = Summary("simulated:", "weights")
+    summary.add({"from": "worker", "frames_painted": 3, "painted_ms": [10.0]})
+    summary.add({"from": "worker", "frames_painted": 7, "painted_ms": [20.0]})
+    summary.restarted("worker")
+    summary.add({"from": "worker", "frames_painted": 2, "painted_ms": [30.0]})
+
+    told = summary.to_dict(60)
+
+    assert told["frames_painted"] == 9
+    assert told["latency_ms"]["painted"] == {"p50": 20.0, "p95": 29.0, "p99": 29.8}
+    assert told["restarts"] == {"acquisition": 0, "worker": 1, "server": 0}
+
+
+def test_what_was_never_told_is_null() -> None:
+    told = Summary("simulated:", "weights").to_dict(1)
+
+    names = ("frames_painted", "frames_sent", "frames_drawn", "frames_replaced",
+             "samples_in", "samples_lost", "honesty")  # fmt: skip
+    assert all(told[name] is None for name in names)
+    assert told["latency_ms"]["drawn"] == {"p50": None, "p95": None, "p99": None}
+
+
+def test_a_single_sample_is_every_percentile() -> None:
+    assert percentiles([4.0]) == {"p50": 4.0, "p95": 4.0, "p99": 4.0}
+
+
+def test_an_unwritable_summary_is_known_before(tmp_path: Path) -> None:
+    with pytest.raises(SummaryError, match="folder that exists"):
+        check_writable(tmp_path / "nowhere" / "summary.json")
+    with pytest.raises(SummaryError, match="is not a file"):
+        check_writable(tmp_path)
+
+
+def test_checking_and_writing_leave_only_the_summary(tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    path.write_text("old")
+    check_writable(path)
+    assert path.read_text() == "old"
+    write_summary(path, {"frames_painted": 1})
+    assert json.loads(path.read_text()) == {"frames_painted": 1}
+    assert list(tmp_path.iterdir()) == [path]
