@@ -14,6 +14,8 @@ ARGS ?=
 # or that Python is gone, its stamps say nothing.
 STALE := $(shell test -x $(BIN)/python && grep -qsF '$(CURDIR)/$(BIN)/python' $(BIN)/pip || echo stale)
 
+NPM := $(shell command -v npm 2>/dev/null)
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test bench lint clean stale
 
@@ -51,15 +53,11 @@ test: $(VENV)/.ready-test
 bench: $(VENV)/.ready-run
 	@exec $(BIN)/python -m benchmarks $(ARGS)
 
-lint: $(VENV)/.ready-lint
+lint: $(VENV)/.ready-lint $(if $(NPM),node_modules/.package-lock.json)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	@if command -v npm >/dev/null; then \
-	    $(MAKE) --no-print-directory node_modules/.package-lock.json && npm run --silent types && \
-	    echo 'tsc: the pages are well typed'; \
-	else \
-	    echo 'Node is not installed: the types of the pages in web/ are not checked.'; \
-	fi
+	@$(if $(NPM),npm run --silent types && echo 'tsc: the pages are well typed', \
+	    echo 'Node is not installed: the types of the pages in web/ are not checked.')
 
 node_modules/.package-lock.json: package.json package-lock.json
 	npm ci --ignore-scripts --no-audit --no-fund --silent

@@ -147,7 +147,7 @@ class EpochStream:
         if "marker-locked" in self.kinds:
             self._waiting += [_Waiting(m) for m in markers if m.label != "offset"]
         self._display.clear()
-        self._display_first = self._next_sample or 0
+        self._display_first = (self._next_sample or 0) - len(self._held)
         epochs = self._cut() if markers else []
         if chunk is not None:
             for first, stop in self._pieces(chunk):

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from acquisition.channels import EEG_TYPES, EEGChannels, select_eeg
-from acquisition.errors import SourceError, SourceNotFoundError, StreamInfoError
+from acquisition.clock import measure_offset
+from acquisition.errors import SourceError, SourceNotFoundError
 from acquisition.gaps import SampleGrid, find_missing, gap_threshold
 from acquisition.lsl_markers import MarkerInlets
 from acquisition.lsl_network import LSLStream, StreamFinder, load_pylsl, read_channels
@@ -25,7 +26,8 @@ _BUFFER_S = 60
 _ANSWER_S = 3.0  # for each question to a stream that is announced
 _OTHERS_S = 0.3  # to look on after the first match, lest there are several
 _BURST_S = 0.05  # for the rest of a burst to arrive after a long step
-_BACK_OFF_S = (1.0, 2.0, 4.0, 8.0, 16.0)
+_BACK_OFF_S = (0.5, 1.0, 2.0, 4.0, 8.0)  # between tries to connect again
+_PROBE_S = 10.0  # of silence of an outlet that is still announced, until a second inlet is tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +139,16 @@ class LSLSource:
         self._options = options
         self._stream = stream
         self._inlet: Any = None
-        self._offset = time.monotonic() - pylsl.local_clock()
+        self._offset = measure_offset(pylsl.local_clock)
         self._grid = SampleGrid()
         self._t_last = -np.inf  # of the newest sample, not levelled
         self._t_pulled = time.monotonic()
         self._is_reconnected = False
         self._n_tries, self._t_try = 0, 0.0
+        self._probe: Any = None
         self._eeg, self._info = self._connect(stream)
         self._stall = StallTimer(time.monotonic())
+        markers.join()
 
     @property
     def info(self) -> StreamInfo:
@@ -168,13 +172,17 @@ class LSLSource:
         if state == "stalled":
             message = f"No sample from '{self.info.name}' for {silence:.1f} s."
             return Reading((), markers, "stalled", message)
-        note = self._try_again(now)
-        message = f"The LSL stream '{self.info.name}' is silent for {silence:.0f} s; {note}."
+        self._try_again(now)
+        what = "was closed" if self._inlet is None else f"is silent for {silence:.0f} s"
+        message = (
+            f"The LSL stream '{self.info.name}' {what}; looking for it. "
+            "Is the device on and in reach?"
+        )
         return Reading((), markers, "reconnecting", message)
 
     def close(self) -> None:
         self._markers.close()
-        self._inlet = None  # pylsl closes an inlet with its last reference
+        self._inlet = self._probe = None  # pylsl closes an inlet with its last reference
 
     def _pull(self, timeout: float) -> tuple[np.ndarray, np.ndarray]:
         nothing = np.zeros((0, 0)), np.zeros(0)
@@ -190,10 +198,24 @@ class LSLSource:
                 more, more_times = self._inlet.pull_chunk(timeout=0.0, as_numpy=True)
                 samples = np.concatenate((samples, more))
                 times = np.concatenate((times, more_times))
-        except self._lsl.LostError:
-            self._inlet = None
+            if self._probe:
+                samples, times = self._compare(samples, times)
+        except self._lsl.util.LostError:
+            self._inlet = self._probe = None
             return nothing
         return samples, times + self._offset
+
+    def _compare(self, samples: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Give up the inlet if the second one hears the stream and it does not."""
+        heard, heard_times = self._probe.pull_chunk(timeout=0.0, as_numpy=True)
+        if len(heard_times) and not len(times):
+            samples, times = self._inlet.pull_chunk(timeout=0.5, min_samples=1, as_numpy=True)
+            if not len(times):
+                self._inlet, self._is_reconnected = self._probe, True
+                samples, times = heard, heard_times
+        if len(times):
+            self._probe = None
+        return samples, times
 
     def _has_long_step(self, timestamps: np.ndarray) -> bool:
         steps = np.diff(timestamps, prepend=min(self._t_last, timestamps[0]))
@@ -215,53 +237,60 @@ class LSLSource:
         self._t_last, self._t_pulled, self._is_reconnected = float(timestamps[-1]), now, False
         return missing, lost
 
-    def _try_again(self, now: float) -> str:
-        """Look for the lost stream, with longer and longer pauses; say what is done."""
+    def _try_again(self, now: float) -> None:
+        """Connect to the stream if it is back; pause longer after each try that failed."""
         if now < self._t_try:
-            return "waiting for it to come back"
-        found = [s for s in self._finder.streams() if self._is_same(s)]
-        others = [s for s in found if s.uid != self._stream.uid]
-        # An outlet that is still announced may only be slow: its backlog would be lost.
-        is_late = self._inlet is None or self._n_tries >= 3
-        for stream in others or (found if is_late else []):
-            try:
-                self._eeg, self._info = self._connect(stream)
-            except (SourceError, StreamInfoError):
-                continue
-            self._is_reconnected = True
-            self._stall = StallTimer(time.monotonic())
-            return "it is back and connected again"
-        if found or self._inlet is not None:
-            self._n_tries += 1
-        self._t_try = now + _BACK_OFF_S[min(self._n_tries, len(_BACK_OFF_S) - 1)] / 2
-        return "waiting for it to come back"
+            return
+        again = [s for s in self._finder.streams() if self._is_again(s)]
+        # An outlet that is still announced may only pause: its inlet is kept.
+        found = [s for s in again if self._inlet is None or s.uid != self._stream.uid]
+        try:
+            if found:
+                self._t_try = now + _BACK_OFF_S[min(self._n_tries, len(_BACK_OFF_S) - 1)]
+                self._n_tries += 1
+                self._eeg, self._info = self._connect(found[0])
+                self._is_reconnected, self._probe = True, None
+                self._stall = StallTimer(time.monotonic())
+            elif again and not self._probe and self._stall.silence(now) > _PROBE_S:
+                self._probe = self._open(again[0])
+        except SourceError:
+            return  # it is announced but does not answer (yet)
 
-    def _is_same(self, stream: LSLStream) -> bool:
-        """Whether it is the wanted stream again: a headset's streams share name and source_id."""
+    def _is_again(self, stream: LSLStream) -> bool:
+        """Whether it is the lost stream: a headset's streams share name and source_id."""
         old = self._stream
-        return (
+        is_again = (
             stream.name == old.name
             and stream.type == old.type
             and stream.source_id == old.source_id
-            and stream.n_channels == old.n_channels
-            and stream.sfreq == old.sfreq
         )
+        if is_again and (stream.n_channels, stream.sfreq) != (old.n_channels, old.sfreq):
+            raise SourceError(
+                f"The LSL stream {old.describe()} came back as {stream.describe()}. "
+                "Open the source again."
+            )
+        return is_again
 
-    def _connect(self, stream: LSLStream) -> tuple[EEGChannels, StreamInfo]:
+    def _open(self, stream: LSLStream) -> Any:
+        """An inlet that is connected and knows the sender's clock."""
         lsl = self._lsl
         inlet = lsl.StreamInlet(
             stream.handle, _BUFFER_S, recover=False, processing_flags=lsl.proc_clocksync
         )
         try:
-            info = inlet.info(timeout=_ANSWER_S)
             inlet.open_stream(timeout=_ANSWER_S)
             # The first estimate takes 640 ms; later ones come from the background.
             inlet.time_correction(timeout=_ANSWER_S)
-        except (lsl.LostError, lsl.util.TimeoutError) as error:
-            raise SourceError(
-                f"The LSL stream {stream.describe()} on {stream.hostname} is announced but does "
-                "not answer. Open TCP and UDP ports 16572 to 16604 there, or start it anew."
-            ) from error
+        except (lsl.util.LostError, lsl.util.TimeoutError) as error:
+            raise SourceError(_no_answer(stream)) from error
+        return inlet
+
+    def _connect(self, stream: LSLStream) -> tuple[EEGChannels, StreamInfo]:
+        lsl, inlet = self._lsl, self._open(stream)
+        try:
+            info = inlet.info(timeout=_ANSWER_S)
+        except (lsl.util.LostError, lsl.util.TimeoutError) as error:
+            raise SourceError(_no_answer(stream)) from error
         channels, unit = read_channels(info), self._options.unit
         if not unit and any(not c.unit for c in channels):
             # To ask for the unit with a hint; these samples are not used.
@@ -275,3 +304,10 @@ class LSLSource:
             honesty = said
         self._inlet, self._stream = inlet, stream
         return eeg, StreamInfo(stream.name, eeg.ch_names, stream.sfreq, honesty)
+
+
+def _no_answer(stream: LSLStream) -> str:
+    return (
+        f"The LSL stream {stream.describe()} on {stream.hostname} is announced but does not "
+        "answer. Open TCP and UDP ports 16572 to 16604 there, or start it anew."
+    )

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from typing import Any
 
+from acquisition.clock import measure_offset
 from acquisition.lsl_network import LSLStream, StreamFinder
 from acquisition.source import Marker
 
@@ -36,11 +37,19 @@ class MarkerInlets:
         now = time.monotonic()
         if now >= self._t_look:
             self._t_look = now + _LOOK_EVERY_S
-            for stream in self._finder.streams():
-                if self._is_wanted(stream) and not self._is_joined(stream.uid):
-                    self._join(stream)
+            self.join()
         taken = [self._found.popleft() for _ in range(len(self._found))]
         return sorted(taken, key=lambda m: m.timestamp)
+
+    def join(self) -> None:
+        """Listen to the marker streams that came since the last call."""
+        for stream in self._finder.streams():
+            if self._is_wanted(stream) and not self._is_joined(stream.uid):
+                thread = threading.Thread(
+                    target=self._listen, args=(stream,), name=f"markers {stream.name}", daemon=True
+                )
+                self._threads[stream.uid] = thread
+                thread.start()
 
     def close(self) -> None:
         self._is_closed.set()
@@ -55,17 +64,10 @@ class MarkerInlets:
     def _is_joined(self, uid: str) -> bool:
         return uid in self._threads and self._threads[uid].is_alive()
 
-    def _join(self, stream: LSLStream) -> None:
-        thread = threading.Thread(
-            target=self._listen, args=(stream,), name=f"markers {stream.name}", daemon=True
-        )
-        self._threads[stream.uid] = thread
-        thread.start()
-
     def _listen(self, stream: LSLStream) -> None:
         lsl = self._pylsl
         inlet = lsl.StreamInlet(stream.handle, recover=False, processing_flags=lsl.proc_clocksync)
-        offset = time.monotonic() - lsl.local_clock()
+        offset = measure_offset(lsl.local_clock)
         try:
             inlet.open_stream(timeout=5.0)
             inlet.time_correction(timeout=5.0)
@@ -74,7 +76,7 @@ class MarkerInlets:
                 sample, timestamp = inlet.pull_sample(timeout=0.2)
                 if sample and (label := _label(sample)):
                     self._found.append(Marker(timestamp + offset, label))
-        except (lsl.LostError, TimeoutError, lsl.util.TimeoutError):
+        except (lsl.util.LostError, TimeoutError, lsl.util.TimeoutError):
             return  # it is joined again when it comes back
 
 

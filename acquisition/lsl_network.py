@@ -77,10 +77,10 @@ def load_pylsl(known_peers: tuple[str, ...] = (), session: str = "") -> Any:
 
 
 def configuration(known_peers: tuple[str, ...], session: str, is_local: bool = False) -> str:
-    """liblsl's settings, which also keep it from reading an lsl_api.cfg that lies about.
+    """Settings for liblsl, which also keep it from reading an lsl_api.cfg that lies about.
 
     KnownPeers always names this machine: without it liblsl 1.17 sees one of several local
-    streams. The watchdog (1 s, 2 s) brings a vanished stream back in 5 s, not 27 s.
+    streams.
     """
     peers = ", ".join(dict.fromkeys(("127.0.0.1", *known_peers)))
     lines = ["[lab]", f"KnownPeers = {{{peers}}}"]
@@ -90,7 +90,7 @@ def configuration(known_peers: tuple[str, ...], session: str, is_local: bool = F
         lines += ["[ports]", "IPv6 = disable", "[multicast]", "ResolveScope = machine"]
         lines += ["ListenAddress = 127.0.0.1", "Interfaces = {127.0.0.1}"]
     lines += ["[tuning]", "WatchdogCheckInterval = 1", "WatchdogTimeThreshold = 2"]
-    return "\n".join([*lines, "[log]", "level = -2", ""])
+    return "\n".join([*lines, "[log]", "level = -3", ""])
 
 
 def _import_pylsl() -> Any:

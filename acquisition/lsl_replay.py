@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from acquisition.channels import EEG_TYPES, Channel
+from acquisition.channels import Channel
 from acquisition.errors import RecordingError, SourceError
 from acquisition.gaps import find_missing, level
 from acquisition.lsl_network import load_pylsl
@@ -24,6 +24,7 @@ WARNING = (
     "can read the recording."
 )
 _PUSH_S = 0.02  # what falls due within this is pushed at once
+_MARKERS_S = 2.0  # for a consumer of the EEG to join the markers too
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +77,20 @@ class LSLReplay:
         -------
         Whether there is one; at the latest after `timeout` seconds.
         """
+        filled = [(s, o) for s, o in zip(self._streams, self._outlets, strict=True) if s.n_times]
+        eeg = [o for s, o in filled if s.is_eeg] or [o for _, o in filled]
+        if not self._wait(lambda: any(o.have_consumers() for o in eeg), timeout):
+            return False
+        # Who listens to the EEG joins the markers a moment later (640 ms for the clocks).
+        markers = [o for s, o in filled if s.is_markers]
+        self._wait(lambda: all(o.have_consumers() for o in markers), _MARKERS_S)
+        return True
+
+    def _wait(self, is_there: Callable[[], bool], timeout: float) -> bool:
         t_end = time.monotonic() + timeout
-        eeg = [
-            o for o, s in zip(self._outlets, self._streams, strict=True) if s.is_eeg and s.n_times
-        ]
-        while not self._stop.is_set():
-            if any(outlet.have_consumers() for outlet in eeg or self._outlets):
-                return True
-            if time.monotonic() >= t_end:
-                return False
+        while not (there := is_there()) and time.monotonic() < t_end and not self._stop.is_set():
             self._stop.wait(0.02)
-        return False
+        return there
 
     def run(self, on_round: Callable[[int], None] | None = None) -> list[Pushed]:
         """Push every sample at its time, until the end or `stop`.

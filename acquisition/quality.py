@@ -155,11 +155,13 @@ def _bases(n_times: int, sfreq: float) -> tuple[np.ndarray, np.ndarray]:
     """Orthonormal columns of mean and trend, and of mains free of these."""
     t = np.arange(n_times) / sfreq
     trend, _ = np.linalg.qr(np.column_stack([np.ones(n_times), t - t.mean()]))
+    # Mains wander by 0.2 Hz: waves that grow along the window follow them.
     waves = [
-        wave(2 * np.pi * freq * t)
+        envelope * wave(2 * np.pi * freq * t)
         for freq in LINE_FREQS
         if freq < 0.49 * sfreq
         for wave in (np.cos, np.sin)
+        for envelope in (1, t - t.mean())
     ]
     line = np.column_stack(waves) if waves else np.zeros((n_times, 0))
     line, _ = np.linalg.qr(line - trend @ (trend.T @ line))

@@ -18,8 +18,8 @@ class Resampler:
     Output sample k stands where k * sfreq_in / sfreq_out falls among the input's
     samples, on a grid that gaps and restarts do not move. It is the value at just that
     moment, known `delay_s` later: the kernel reaches so far to both sides. Since nothing
-    is left above `h_freq`, the kernel may fall off slowly, and is short: 3 samples to
-    each side from 256 to 250 Hz, 16 from 1000.
+    is left above `h_freq`, the kernel may fall off slowly, and is short: 5 samples to
+    each side from 256 to 250 Hz, 14 from 1000.
 
     Parameters
     ----------

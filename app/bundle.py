@@ -30,20 +30,24 @@ def find_bundle(name: str) -> Path:
 
 
 def read_epoch_spec(bundle: Path) -> EpochSpec:
-    """What `epoch_spec.json` of a bundle says.
+    """What `epoch_spec.json` of a bundle says; `read_epoch_spec_file` for the errors."""
+    return read_epoch_spec_file(bundle / "epoch_spec.json")
+
+
+def read_epoch_spec_file(path: Path) -> EpochSpec:
+    """An epoch specification from its file.
 
     Raises
     ------
     BundleError
         The file is missing or does not hold an epoch specification.
     """
-    path = bundle / "epoch_spec.json"
     try:
         return EpochSpec.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise BundleError(
-            f"The bundle {bundle} has no readable epoch_spec.json ({error.strerror}). "
-            "Give the folder of a whole bundle with --bundle."
+            f"{path} cannot be read ({error.strerror}). Give the folder of a whole bundle with "
+            "--bundle."
         ) from error
     except (ValueError, TypeError, KeyError, AttributeError, EpochSpecError) as error:
         raise BundleError(

@@ -1,8 +1,9 @@
 """How the processes of one session talk: newest wins, one socket per topic.
 
-Messages are single-part (`app.messages`), because ZMQ_CONFLATE breaks multipart ones.
-Sockets are files in a folder of mode 0700; where the system has no `ipc:`, loopback
-TCP with CURVE keys that are made per session.
+ZMQ_CONFLATE knows no kinds of messages and does not count what it replaces, so the
+subscriber takes the newest itself (`Subscriber.newest`). Sockets are files in a folder
+of mode 0700; where the system has no `ipc:`, loopback TCP with CURVE keys that are made
+per session.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Publisher:
         self._socket = socket
 
     def send(self, message: bytes) -> None:
-        """Send a packed message; a subscriber that cannot keep up loses older ones."""
+        """Send a packed message; it is dropped for a subscriber whose queue is full."""
         self._socket.send(message, zmq.DONTWAIT)
 
 
@@ -110,7 +111,8 @@ class Bus:
 
     def _socket(self, kind: int, name: str) -> tuple[zmq.Socket[bytes], str]:
         socket: zmq.Socket[bytes] = self._context.socket(kind)
-        socket.linger = 0
+        # A process's last words are still on their way when it closes.
+        socket.linger = 200 if kind == zmq.PUB else 0
         self._sockets.append(socket)
         if self._keys is None:
             return socket, f"ipc://{self.folder / name}"
@@ -135,22 +137,18 @@ class Bus:
         socket.bind(address)
         return Publisher(socket)
 
-    def subscriber(self, *topics: Topic, depth: int = 64, newest_only: bool = False) -> Subscriber:
+    def subscriber(self, *topics: Topic, depth: int = 64) -> Subscriber:
         """Open the receiving end to all publishers of one topic or several.
 
         Parameters
         ----------
         topics : what to receive; the type of a message says which it is of.
         depth : messages of one publisher that wait at most; further ones are dropped.
-        newest_only : keep one message of each publisher, the newest (ZMQ_CONFLATE).
         """
         sockets = []
         for name in (f"{topic}.{role}" for topic in topics for role in PUBLISHERS[topic]):
             socket, address = self._socket(zmq.SUB, name)
-            if newest_only:
-                socket.setsockopt(zmq.CONFLATE, 1)
-            else:
-                socket.rcvhwm = depth
+            socket.rcvhwm = depth
             socket.setsockopt(zmq.SUBSCRIBE, b"")
             # A publisher that restarts is found again within this time.
             socket.reconnect_ivl = 50
@@ -160,8 +158,7 @@ class Bus:
         return Subscriber(sockets)
 
     def close(self) -> None:
-        # A child's last words are still on their way; a peer that is gone holds nobody up.
-        self._context.destroy(linger=200)
+        self._context.destroy()
 
     def __enter__(self) -> Self:
         return self

@@ -46,13 +46,14 @@ def _option(name: str) -> inspect.Parameter:
         type(default), "TEXT"
     )
     option = typer.Option(
+        None,
         flag_name(name) + (f"/--no-{name.replace('_', '-')}" if is_flag else ""),
         help=TEXTS[name] + (f" [default: {default}]" if default not in ("", ()) else ""),
         metavar=None if is_flag else metavar,
         show_default=False,
     )
-    kind = Annotated[bool | None if is_flag else str | None, option]
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+    kind: Any = bool | None if is_flag else str | None
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=kind)
 
 
 def takes_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -126,14 +127,19 @@ def replay(
     lsl: Annotated[
         bool, typer.Option("--lsl", help="Put the streams on LSL instead of painting them.")
     ] = False,
+    now: Annotated[
+        bool, typer.Option("--now", help="With --lsl: begin at once, also if nobody listens.")
+    ] = False,
     speed: Annotated[float, typer.Option(help="1 is the speed it was recorded at.")] = 1.0,
     loop: Annotated[bool, typer.Option("--loop", help="Begin again at the end.")] = False,
 ) -> None:
     """Paint a recording as if it were live, or send it to LSL with --lsl."""
     if lsl:
-        from acquisition.lsl_replay import replay_to_lsl
+        from acquisition.source import SourceOptions
+        from app.lsl_outlets import send_to_lsl
 
-        replay_to_lsl(file, speed=speed, loop=loop, known_peers=settings.known_peers, say=say)
+        options = SourceOptions(settings.ch_names, settings.unit, settings.known_peers)
+        send_to_lsl(file, options, say, speed=speed, is_looped=loop, waits=not now)
         return
     from app.serve import recording_source, serve
 
@@ -161,39 +167,43 @@ def prepare(
     files: Annotated[list[Path] | None, typer.Argument(help="Recordings to read.")] = None,
     source: Annotated[
         list[str] | None,
-        typer.Option(help="Simulated subject, as simulated:?subject=0&session=1; may be repeated."),
+        typer.Option(help="Source, as simulated:?subject=0&session=1; may be repeated."),
     ] = None,
-    seconds: Annotated[
-        float, typer.Option(help="EEG of each simulated source, in seconds.")
-    ] = 600.0,
+    seconds: Annotated[float, typer.Option(help="EEG of each simulated source.")] = 600.0,
     spec: Annotated[
         Path | None, typer.Option(help="epoch_spec.json to prepare for, instead of a bundle's.")
     ] = None,
     epochs: Annotated[
-        str, typer.Option(help="sliding, marker-locked, or both.", metavar="KIND")
+        str, typer.Option(help="sliding or marker-locked, or both with a comma.")
     ] = "marker-locked",
-    pictures: Annotated[
-        int, typer.Option(help="Draw this many random pictures instead of reading EEG.")
-    ] = 0,
+    labels: Annotated[
+        str, typer.Option(help="Markers of recordings that count and their labels, as 1=0,2=1.")
+    ] = "",
     images: Annotated[
         bool, typer.Option("--images", help="Draw what the simulated subject saw, too.")
     ] = False,
+    pictures: Annotated[
+        int, typer.Option(help="Draw this many random pictures instead of reading EEG.")
+    ] = 0,
 ) -> None:
     """Write training data: EEG cut into epochs exactly as in live use, or pictures."""
-    from app.prepare import prepare_pictures, prepare_sources
+    from acquisition.source import SourceOptions
+    from app.bundle import find_bundle, read_epoch_spec, read_epoch_spec_file
+    from app.prepare import Wanted, prepare_pictures, prepare_sources, to_kinds, to_labels
+    from app.serve import recording_source
 
     if pictures:
         prepare_pictures(out, pictures, settings.seed)
         return
-    n_epochs = prepare_sources(
-        out,
-        [*(source or []), *map(str, files or [])],
-        settings,
+    wanted = Wanted(
+        spec=read_epoch_spec_file(spec) if spec else read_epoch_spec(find_bundle(settings.bundle)),
+        kinds=to_kinds(epochs),
         seconds=seconds,
-        spec_file=spec,
-        kinds=epochs,
-        with_images=images,
+        labels=to_labels(labels),
+        options=SourceOptions(settings.ch_names, settings.unit, settings.known_peers),
     )
+    names = [*(source or []), *map(recording_source, files or [])]
+    n_epochs = prepare_sources(out, names, wanted, with_images=images)
     say(f"{out} holds {n_epochs} epochs.")
 
 

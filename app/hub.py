@@ -204,9 +204,9 @@ class Hub:
         if self.viewers.pop(slot, None) is not None:
             self._ended = [a + b for a, b in zip(self._ended, _counts(slot), strict=True)]
 
-    def acknowledge(self, slot: ViewerSlot, number: int) -> None:
-        """A viewer has drawn a frame."""
-        drawn = slot.acknowledge(number)
+    def acknowledge(self, slot: ViewerSlot, number: int, is_drawn: bool = True) -> None:
+        """A viewer has drawn a frame, or will not because its picture stands still."""
+        drawn = slot.acknowledge(number, is_drawn)
         if drawn is None or drawn.frame.fade < FIRST_USE_FADE:
             return
         picture = drawn.frame.picture

@@ -247,7 +247,7 @@ def main() -> None:
                 publishers[topic].send(pack(topic, header))
 
             hub = Hub(FlashGuard())
-            state = SessionState(settings.source, settings.bundle)
+            state = SessionState(settings.source, Path(settings.bundle).name)
             relay = Relay(state, hub, rights, Metrics(), send)
             server = uvicorn.Server(uvicorn_config(create_app(relay), settings))
             frames = bus.subscriber("frame")

@@ -187,9 +187,9 @@ class Session:
                     self._start(folder)
                     self._watch(folder, bus, started)
                 finally:
+                    duration = time.monotonic() - started
                     self._end()
                     if self._settings.summary:
-                        duration = time.monotonic() - started
                         write_summary(Path(self._settings.summary), self._summary.to_dict(duration))
 
     @contextmanager

@@ -21,8 +21,12 @@ ROOT = Path(__file__).resolve().parent.parent
 """Where the program lies."""
 
 PREFIX = "PHOSPHENE_"
-# Named in the environment, though not a field: it says where the TOML file is.
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
+# Known in the environment alone; `acquisition.lsl_network` reads the second one itself.
+VARIABLES = {
+    CONFIG_VARIABLE: "Settings file (TOML), as `--config`.",
+    f"{PREFIX}LSL_SESSION": "Keeps LSL on this machine, in a session of this name (for tests).",
+}
 
 EpochKind = Literal["sliding", "marker-locked"]
 Unit = Literal["", "uV", "mV", "V", "nV"]
@@ -244,10 +248,10 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     names = {variable_name(name): name for name in _TYPES}
     values = {}
     for variable, text in environ.items():
-        if not variable.startswith(PREFIX) or variable == CONFIG_VARIABLE:
+        if not variable.startswith(PREFIX) or variable in VARIABLES:
             continue
         if variable not in names:
-            raise _unknown("setting in the environment", variable, [*names, CONFIG_VARIABLE])
+            raise _unknown("setting in the environment", variable, [*names, *VARIABLES])
         values[names[variable]] = parse(names[variable], text)
     return values
 
@@ -295,9 +299,11 @@ def child_environment(threads: int) -> dict[str, str]:
     spinning pool takes the core that acquisition needs.
     """
     counts = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "OPENBLAS", "MKL")}
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX) or k in VARIABLES}
     path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH", "")) if p)
-    return {**kept, **counts, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": path}
+    # Progress bars and advice to programmers are not for the operator's terminal.
+    quiet = {"TQDM_DISABLE": "1", "DIFFUSERS_VERBOSITY": "error", "TRANSFORMERS_VERBOSITY": "error"}
+    return {**quiet, **kept, **counts, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": path}
 
 
 def _shown(value: Any) -> str:
@@ -331,6 +337,12 @@ def markdown() -> str:
             "| TOML key | flag | variable | default | what it does |",
             "| --- | --- | --- | --- | --- |",
             *rows,
+            "",
+            "Known in the environment alone:",
+            "",
+            "| variable | what it does |",
+            "| --- | --- |",
+            *(f"| `{variable}` | {text} |" for variable, text in VARIABLES.items()),
             "",
             "## Exit codes",
             "",

@@ -18,6 +18,9 @@ MOST_PER_SECOND = 100.0
 
 POLICY_VIOLATION = 1008
 
+# Seconds for the page to close its end.
+PARTING = 1.0
+
 
 class _ViolationError(Exception):
     """The page said something that ends the connection."""
@@ -43,9 +46,14 @@ async def serve_viewer(websocket: WebSocket, relay: Relay, role: Role) -> None:
         sender.cancel()
         await asyncio.gather(sender, return_exceptions=True)
     if violation:
-        with suppress(WebSocketDisconnect, RuntimeError):
+        with suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
             await websocket.send_bytes(pack("error", {"sentence": violation}))
             await websocket.close(POLICY_VIOLATION, violation)
+            # uvicorn stopped reading when its queue was full: what waits there must go
+            # before it sees that the page closes too.
+            async with asyncio.timeout(PARTING):
+                while (await websocket.receive())["type"] != "websocket.disconnect":
+                    pass
 
 
 async def _send(websocket: WebSocket, slot: ViewerSlot, wake: asyncio.Event, relay: Relay) -> None:
@@ -85,7 +93,7 @@ def _answer(data: bytes, slot: ViewerSlot, relay: Relay, role: Role) -> bytes | 
         number = header.get("number")
         if not isinstance(number, int):
             raise MessageError("An acknowledgement names the number of a frame.")
-        relay.hub.acknowledge(slot, number)
+        relay.hub.acknowledge(slot, number, header.get("is_drawn") is not False)
         return None
     if message.type == "ping":
         t_page = header.get("t_page")
@@ -101,4 +109,3 @@ def _answer(data: bytes, slot: ViewerSlot, relay: Relay, role: Role) -> bytes | 
             return pack("error", {"sentence": str(error)})
         return None
     raise MessageError(f"A page does not send messages of type {message.type}.")
-

@@ -75,19 +75,24 @@ class ViewerSlot:
         """Take an answer to something the page sent; inbound limits bound their number."""
         self._replies.append(message)
 
-    def acknowledge(self, number: int) -> InFlight | None:
-        """The page has drawn frame `number`; older ones it will never draw.
+    def acknowledge(self, number: int, is_drawn: bool = True) -> InFlight | None:
+        """The page has done with frame `number`; older ones it will never draw.
+
+        Parameters
+        ----------
+        is_drawn : False where the picture stands still because someone wants it so.
 
         Returns
         -------
-        the frame, or None if it is not on its way (an acknowledgement buys no credit twice).
+        the frame, or None if it was not on its way (an acknowledgement buys no credit twice)
+        or was not drawn.
         """
-        drawn = self._in_flight.get(number)
-        if drawn is None:
+        frame = self._in_flight.get(number)
+        if frame is None:
             return None
-        self.n_drawn += 1
         self._in_flight = {n: f for n, f in self._in_flight.items() if n > number}
-        return drawn
+        self.n_drawn += is_drawn
+        return frame if is_drawn else None
 
     def take(self, t: float) -> bytes | None:
         """What to send at session time `t`, or None if nothing may be sent now."""

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -258,7 +259,7 @@ def main() -> None:
     """Run as the child process `worker`."""
     with begin_child("worker") as child, Bus(child.folder, "worker") as bus:
         settings = child.settings
-        report = Report(settings.bundle)
+        report = Report(Path(settings.bundle).name)
         ended = threading.Event()
         teller = threading.Thread(
             target=tell, args=(report, bus.publisher("telemetry").send, ended)

@@ -13,20 +13,13 @@ count.write_text(str(os.getpid()))
 
 if manner == "deaf":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    manner = "well"
-    is_deaf = True
-else:
-    is_deaf = False
 
 from acquisition.errors import MontageError  # noqa: E402
 from app.bus import Bus  # noqa: E402
 from app.child import Child, begin_child  # noqa: E402
 from app.messages import pack  # noqa: E402
 
-if is_deaf:
-    child = Child(role, Path(sys.argv[-1]))  # type: ignore[arg-type]
-else:
-    child = begin_child(role)  # type: ignore[arg-type]
+child = Child(role, Path(sys.argv[-1])) if manner == "deaf" else begin_child(role)
 
 SAYS = {
     "acquisition": {"samples_in": 100, "samples_lost": 1, "state": "running",

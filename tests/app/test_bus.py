@@ -75,19 +75,6 @@ def test_newest_says_when_there_is_nothing(bus):
     assert bus("server").subscriber("frame").newest(0) == (None, 0)
 
 
-def test_newest_only_keeps_one_message(bus):
-    publisher = bus("worker").publisher("frame")
-    subscriber = bus("server").subscriber("frame", newest_only=True)
-    until_connected(publisher, subscriber)
-    for n in range(50):
-        publisher.send(pack("frame", {"n": n}))
-    received = []
-    while message := subscriber.receive(0.2):
-        received.append(message.header["n"])
-    assert received[-1] == 49
-    assert len(received) < 50
-
-
 def test_one_subscriber_hears_every_publisher_of_a_topic(bus):
     publishers = [bus(role).publisher("telemetry") for role in PUBLISHERS["telemetry"]]
     subscriber = bus("supervisor").subscriber("telemetry")

@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import get_args
 
@@ -54,10 +55,8 @@ def test_what_was_packed_unpacks_to_the_same(kind, header, payload):
 
 @given(st.binary())
 def test_any_bytes_decode_or_raise_message_error(data):
-    try:
-        unpack(data)
-    except MessageError as error:
-        assert str(error).endswith(".")
+    with suppress(MessageError):
+        assert unpack(data).type in get_args(Type)
 
 
 @given(st.sampled_from(get_args(Type)), st.binary(max_size=40), st.binary(max_size=8))

@@ -85,7 +85,10 @@ def test_a_killed_child_is_started_again_and_counted(tmp_path: Path) -> None:
     settings = Settings(duration=20, summary=str(out))
     # The worker has told of its frames long before the server, which begins last, is killed.
     Session(
-        settings, say, lambda _: os.kill(pid_of(tmp_path, "worker"), signal.SIGKILL), fakes(tmp_path)
+        settings,
+        say,
+        lambda _: os.kill(pid_of(tmp_path, "worker"), signal.SIGKILL),
+        fakes(tmp_path),
     ).run()
 
     assert said[0] == (
@@ -159,17 +162,13 @@ def test_a_defect_is_named_without_a_traceback(
 
 def test_the_operator_may_stop_the_session_from_the_page(tmp_path: Path) -> None:
     started = time.monotonic()
-    Session(
-        Settings(duration=20), print, lambda _: None, fakes(tmp_path, server="stops")
-    ).run()
+    Session(Settings(duration=20), print, lambda _: None, fakes(tmp_path, server="stops")).run()
     assert time.monotonic() - started < 10
 
 
 def test_the_session_ends_by_itself_after_its_duration(tmp_path: Path) -> None:
     out = tmp_path / "summary.json"
-    Session(
-        Settings(duration=1.5, summary=str(out)), print, lambda _: None, fakes(tmp_path)
-    ).run()
+    Session(Settings(duration=1.5, summary=str(out)), print, lambda _: None, fakes(tmp_path)).run()
     assert 1.5 <= json.loads(out.read_text())["duration_s"] < 6
 
 
@@ -190,7 +189,8 @@ from pathlib import Path
 from app.session import Session
 from app.settings import Settings
 from test_session import fakes
-Session(Settings(duration=30), print, lambda _: print("up", flush=True), fakes(Path({pids!r}))).run()
+up = lambda _: print("up", flush=True)
+Session(Settings(duration=30), print, up, fakes(Path({pids!r}))).run()
 """
 
 

@@ -81,7 +81,9 @@ def test_an_unknown_key_names_close_matches(tmp_path: Path) -> None:
 
 
 def test_an_unknown_variable_names_close_matches() -> None:
-    with pytest.raises(SettingsError, match=r"called PHOSPHENE_SORCE\. Did you mean PHOSPHENE_SOUR"):
+    with pytest.raises(
+        SettingsError, match=r"called PHOSPHENE_SORCE\. Did you mean PHOSPHENE_SOUR"
+    ):
         load_settings(environ={"PHOSPHENE_SORCE": "simulated:"})
 
 
@@ -164,8 +166,8 @@ def test_only_this_module_reads_the_environment() -> None:
         for path in (ROOT / package).rglob("*.py")
         if any(word in path.read_text("utf-8") for word in ("os.environ", "getenv"))
     ]
-    # PYLSL_LIB is written, not read: pylsl takes the library's path no other way.
-    assert set(readers) - {"lsl_library.py"} == {"settings.py"}
+    # liblsl takes its library and its session from variables, before any setting exists.
+    assert set(readers) - {"lsl_network.py"} == {"settings.py"}
 
 
 def test_the_generator_prints_the_page() -> None:

@@ -1,0 +1,77 @@
+"""`make bench`, or `python -m benchmarks --help`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import gflops, matmul, measure
+from benchmarks.stages import Row, all_rows
+
+ROOT = Path(__file__).resolve().parent.parent
+VERSIONS = ("numpy", "scipy", "torch", "diffusers", "pillow")
+
+
+def to_dict(rows: list[Row], rate: float, threads: int) -> dict[str, Any]:
+    """What is written as JSON; times in milliseconds."""
+    return {
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "matmul_gflops": rate,
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in VERSIONS},
+        "rows": [{**asdict(row), "ratio": row.ratio} for row in rows],
+    }
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The same as a table."""
+    lines = [
+        "# Speed of the parts",
+        "",
+        f"Measured by `make bench` on {result['cores']} cores, painting with {result['threads']} "
+        f"thread(s); a float32 matrix product runs at {result['matmul_gflops']:g} GFLOP/s with as "
+        "many. What stands beside a stage was measured in turns with it; the ratio travels "
+        "between machines better than the milliseconds.",
+        "",
+        "| stage | p50 ms | p95 ms | beside | its ms | ratio | note |",
+        "| --- | ---: | ---: | --- | ---: | ---: | --- |",
+    ]
+    lines += [
+        f"| {row['stage']} | {row['timing']['p50_ms']:.3g} | {row['timing']['p95_ms']:.3g} "
+        f"| {row['beside']} | {row['beside_ms']:.3g} | {row['ratio']:.2f} | {row['note']} |"
+        for row in result["rows"]
+    ]
+    versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    return "\n".join([*lines, "", f"Python {result['python']}, {versions}.", ""])
+
+
+def main() -> None:
+    """Measure, print the table, and write it as Markdown and JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--bundle", type=Path, default=ROOT / "weights" / "scale-model")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench", help="folder")
+    parser.add_argument("--threads", type=int, default=1, help="that paint")
+    parser.add_argument("--seconds", type=float, default=4.0, help="for each stage")
+    arguments = parser.parse_args()
+
+    import torch
+
+    torch.set_num_threads(arguments.threads)
+    rate = gflops(measure({"matmul": matmul()}, min(1.0, arguments.seconds))["matmul"])
+    rows = all_rows(arguments.bundle, arguments.threads, arguments.seconds)
+    result = to_dict(rows, rate, arguments.threads)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "bench.json").write_text(json.dumps(result, indent=2) + "\n")
+    (arguments.out / "bench.md").write_text(markdown(result))
+    print(markdown(result))
+
+
+if __name__ == "__main__":
+    main()

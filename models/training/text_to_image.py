@@ -1,0 +1,193 @@
+"""The scale model's text-to-image diffusion: stands where Stable Diffusion 1.5 stands.
+
+    python -m models.training.text_to_image runs/pictures runs/vae/vae runs/clip/clip runs/unet
+
+Latent diffusion (Rombach et al. 2022, arXiv 2112.10752) on the VAE's latents, conditioned
+by the tokens of CLIP's text encoder, with SD 1.5's noise schedule and noise prediction.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
+from PIL import Image
+from transformers import CLIPModel
+
+from models.training.clip import Words
+from models.training.prepared import PreparedSet, Shards, images_to_tensor
+from models.training.stage import Schedule, run_stage
+
+# Share of pictures that are trained without their caption, so that guidance is possible
+# (Ho and Salimans 2022, arXiv 2207.12598).
+DROPOUT = 0.1
+# Loss weight min(SNR, 5) / SNR (Hang et al. 2023, arXiv 2303.09556): without it the many
+# almost clean timesteps, which decide nothing about the concept, take most of the capacity.
+MIN_SNR = 5.0
+
+
+def build_unet(cross_attention_dim: int = 128, sample_size: int = 16) -> UNet2DConditionModel:
+    """SD 1.5's kind of U-Net; takes the EEG's time embedding as class labels."""
+    return UNet2DConditionModel(
+        sample_size=sample_size,
+        block_out_channels=(96, 128, 192),
+        layers_per_block=1,
+        # No attention at 16x16: it costs a third of a step there.
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=cross_attention_dim,
+        attention_head_dim=4,
+        class_embed_type="identity",
+    )
+
+
+def build_scheduler() -> DDIMScheduler:
+    """SD 1.5's noise schedule."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        # The last step of few must start from pure noise (Lin et al. 2023, arXiv 2305.08891).
+        timestep_spacing="trailing",
+    )
+
+
+@torch.no_grad()
+def encode_pictures(vae: AutoencoderTiny, images: Shards) -> torch.Tensor:
+    """All pictures of a set as scaled latents (n, 4, h, w), float16."""
+    parts = []
+    for index in torch.arange(len(images)).split(64):
+        latents = vae.encode(images_to_tensor(images.rows("images", index))).latents
+        parts.append((latents * vae.config.scaling_factor).half())
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def encode_captions(clip: CLIPModel, tokens: torch.Tensor) -> torch.Tensor:
+    """Token numbers (n, 16) to the text encoder's tokens (n, 16, dim)."""
+    out: torch.Tensor = clip.text_model(
+        input_ids=tokens, attention_mask=(tokens > 0).long()
+    ).last_hidden_state
+    return out
+
+
+def snr_weight(scheduler: DDIMScheduler, t: torch.Tensor) -> torch.Tensor:
+    """Weight of the loss at timesteps (n,)."""
+    alpha = scheduler.alphas_cumprod[t]
+    snr = alpha / (1 - alpha)
+    return snr.clamp(max=MIN_SNR) / snr
+
+
+@torch.no_grad()
+def sample(
+    unet: UNet2DConditionModel,
+    vae: AutoencoderTiny,
+    context: torch.Tensor,
+    time_embedding: torch.Tensor,
+    steps: int = 20,
+    guidance_scale: float = 1.0,
+    seed: int = 0,
+) -> np.ndarray:
+    """Pictures (n, H, W, 3) uint8 for contexts (n, tokens, dim), each from its own noise."""
+    scheduler = build_scheduler()
+    scheduler.set_timesteps(steps)
+    side = unet.config.sample_size
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(len(context), 4, side, side, generator=generator)
+    for t in scheduler.timesteps:
+        noise_pred = unet(x, t, context, class_labels=time_embedding).sample
+        if guidance_scale > 1:
+            zeros = torch.zeros_like
+            empty = unet(x, t, zeros(context), class_labels=zeros(time_embedding)).sample
+            noise_pred = empty + guidance_scale * (noise_pred - empty)
+        x = scheduler.step(noise_pred, t, x).prev_sample
+    pictures = vae.decode(x / vae.config.scaling_factor).sample
+    pixels = (pictures.clamp(-1, 1) + 1) * 127.5
+    return np.asarray(pixels.round().byte().permute(0, 2, 3, 1).numpy())
+
+
+def grid(pictures: np.ndarray, columns: int) -> Image.Image:
+    """Pictures (n, H, W, 3) side by side."""
+    rows = [np.concatenate(pictures[i : i + columns], 1) for i in range(0, len(pictures), columns)]
+    return Image.fromarray(np.concatenate(rows, 0))
+
+
+def train(
+    pictures: Path,
+    vae_folder: Path,
+    clip_folder: Path,
+    out: Path,
+    schedule: Schedule,
+    batch: int = 32,
+) -> None:
+    """Train the U-Net and save it to `out / "unet"`."""
+    data = PreparedSet(pictures)
+    images = data.pictures()
+    vae = AutoencoderTiny.from_pretrained(vae_folder)
+    clip = CLIPModel.from_pretrained(clip_folder)
+    tokens = Words.load(clip_folder)(data.captions())
+    out.mkdir(parents=True, exist_ok=True)
+    cache = out / "latents.pt"
+    if not cache.is_file():
+        torch.save(encode_pictures(vae, images), cache)
+    latents = torch.load(cache, weights_only=True)
+    torch.manual_seed(schedule.seed)
+    unet = build_unet(clip.config.text_config.hidden_size)
+    scheduler = build_scheduler()
+    time_embed_dim = 4 * unet.config.block_out_channels[0]
+
+    def loss_of_step(step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        index = torch.randint(len(latents), (batch,), generator=generator)
+        x = latents[index].float()
+        noise = torch.randn(x.shape, generator=generator)
+        t = torch.randint(1000, (batch,), generator=generator)
+        context = encode_captions(clip, tokens[index])
+        keep = torch.rand(batch, generator=generator) >= DROPOUT
+        with torch.autocast("cpu", torch.bfloat16):
+            noise_pred = unet(
+                scheduler.add_noise(x, noise, t),
+                t,
+                context * keep[:, None, None],
+                class_labels=torch.zeros(batch, time_embed_dim),
+            ).sample
+        error = (noise_pred.float() - noise).square().mean((1, 2, 3))
+        return {"loss": (snr_weight(scheduler, t) * error).mean(), "mse": error.mean()}
+
+    def look(step: int) -> None:
+        context = encode_captions(clip, tokens[:40])
+        empty = torch.zeros(40, time_embed_dim)
+        grid(sample(unet, vae, context, empty, guidance_scale=2.0), 10).save(out / "samples.png")
+
+    run_stage(
+        out, {"unet": unet}, unet.parameters(), loss_of_step, schedule, averaged="unet", look=look
+    )
+    look(schedule.steps)
+    unet.save_pretrained(out / "unet")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("pictures", "vae", "clip", "out"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--lr", type=float, default=6e-4)
+    parser.add_argument("--batch", type=int, default=32)
+    arguments = parser.parse_args()
+    train(
+        arguments.pictures,
+        arguments.vae,
+        arguments.clip,
+        arguments.out,
+        Schedule(arguments.steps, arguments.lr, warmup=200),
+        arguments.batch,
+    )
+
+
+if __name__ == "__main__":
+    main()

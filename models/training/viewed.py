@@ -1,0 +1,113 @@
+"""Batches of EEG with the picture that was seen: what alignment and fine-tuning read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from transformers import CLIPModel
+
+from models.training.clip import Words
+from models.training.prepared import PreparedSet, images_to_tensor
+from models.training.text_to_image import encode_captions
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Epochs and their targets.
+
+    Attributes
+    ----------
+    eeg : (n, channels, times), float32.
+    image_id : (n,), the picture in the prepared set.
+    is_seen : (n,) bool; False where the epoch holds no picture.
+    image_embeds : (n, clip_dim), E_I(I), of unit length; the mean over pictures where
+        nothing was seen, which is equally near to every concept.
+    context : (n, 16, dim), the text encoder's tokens of the caption; zero where nothing was seen.
+    """
+
+    eeg: torch.Tensor
+    image_id: torch.Tensor
+    is_seen: torch.Tensor
+    image_embeds: torch.Tensor
+    context: torch.Tensor
+
+
+class ViewedSet:
+    """A prepared set of epochs with the pictures that were seen, and CLIP's view of them.
+
+    Parameters
+    ----------
+    folder : of the prepared set.
+    clip_folder : of the frozen CLIP and its words.
+    """
+
+    def __init__(self, folder: Path, clip_folder: Path) -> None:
+        data = PreparedSet(folder)
+        self.epochs, self.pictures = data.epochs(), data.pictures()
+        self.clip = CLIPModel.from_pretrained(clip_folder).requires_grad_(False).eval()
+        self.tokens = Words.load(clip_folder)(data.captions())
+        self.image_id = self.epochs["image_id"]
+        self.label = self.epochs["label"]
+        self.is_locked = self.epochs["is_locked"] == 1
+        self.image_embeds = self._embed_pictures()
+        self.mean_embed = F.normalize(self.image_embeds.mean(0), dim=0)
+        self._locked = self.is_locked.nonzero()[:, 0]
+        self._sliding = (~self.is_locked & (self.label >= 0)).nonzero()[:, 0]
+        self._blank = (self.label < 0).nonzero()[:, 0]
+
+    @torch.no_grad()
+    def _embed_pictures(self) -> torch.Tensor:
+        parts = []
+        for index in torch.arange(len(self.pictures)).split(128):
+            pixels = images_to_tensor(self.pictures.rows("images", index))
+            pooled = self.clip.vision_model(pixel_values=pixels).pooler_output
+            parts.append(F.normalize(self.clip.visual_projection(pooled), dim=1))
+        return torch.cat(parts)
+
+    def prototypes(self, n_concepts: int) -> torch.Tensor:
+        """Mean image embedding of each concept, (n_concepts, clip_dim), of unit length."""
+        label = self.pictures["label"]
+        means = [self.image_embeds[label == c].mean(0) for c in range(n_concepts)]
+        return F.normalize(torch.stack(means), dim=1)
+
+    def draw(self, generator: torch.Generator, batch: int) -> Batch:
+        """Half marker-locked epochs, the others sliding windows, an eighth of all blank."""
+
+        def pick(rows: torch.Tensor, n: int) -> torch.Tensor:
+            return rows[torch.randint(len(rows), (n,), generator=generator)]
+
+        n_blank = batch // 8 if len(self._blank) else 0
+        n_sliding = batch // 2 - n_blank
+        index = torch.cat(
+            [
+                pick(self._locked, batch - n_sliding - n_blank),
+                pick(self._sliding, n_sliding),
+                pick(self._blank, n_blank),
+            ]
+        )
+        return self.take(index)
+
+    def take(self, index: torch.Tensor) -> Batch:
+        """The epochs at `index` (n,)."""
+        image_id = self.image_id[index]
+        seen = self.label[index] >= 0
+        context = encode_captions(self.clip, self.tokens[image_id])
+        return Batch(
+            eeg=self.epochs.rows("eeg", index).float(),
+            image_id=image_id,
+            is_seen=seen,
+            image_embeds=torch.where(seen[:, None], self.image_embeds[image_id], self.mean_embed),
+            context=context * seen[:, None, None],
+        )
+
+
+def augment(eeg: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Silence a tenth of the electrodes in half of the epochs, and vary their gain."""
+    n, channels, _ = eeg.shape
+    some = torch.rand(n, 1, 1, generator=generator) < 0.5
+    off = some & (torch.rand(n, channels, 1, generator=generator) < 0.1)
+    gain = torch.exp(0.1 * torch.randn(n, channels, 1, generator=generator))
+    return torch.where(off, 0.0, eeg * gain)

@@ -1,0 +1,227 @@
+import json
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from acquisition.epoch_spec import EpochSpec
+from acquisition.errors import MontageError, SourceError
+from acquisition.simulated import BLOCK, CH_NAMES, SFREQ, SimulatedSubject
+from acquisition.source import Chunk, Marker, Reading
+from acquisition.stream_info import StreamInfo
+from app.acquire import Acquisition, Traces
+from app.messages import Message, unpack
+
+SPEC = EpochSpec(ch_names=CH_NAMES)
+INFO = StreamInfo("test", CH_NAMES, SFREQ, "simulated")
+
+
+class Sent:
+    """Keeps what is published, by topic."""
+
+    def __init__(self) -> None:
+        self.messages: dict[str, list[Message]] = {
+            topic: [] for topic in ("epoch", "traces", "marker", "telemetry")
+        }
+        self.sinks = {topic: Sink(kept) for topic, kept in self.messages.items()}
+
+    def headers(self, topic: str) -> list[dict[str, object]]:
+        return [m.header for m in self.messages[topic]]
+
+
+class Sink:
+    def __init__(self, kept: list[Message]) -> None:
+        self._kept = kept
+
+    def send(self, message: bytes) -> None:
+        self._kept.append(unpack(message))
+
+
+class Listed:
+    """A source that gives the readings it was made with."""
+
+    def __init__(self, readings: Sequence[Reading], info: StreamInfo = INFO) -> None:
+        self.info = info
+        self._readings = iter(readings)
+
+    def read(self, timeout: float) -> Reading:  # noqa: ARG002
+        reading = next(self._readings, None)
+        if reading is None:
+            raise SourceError("The device is gone. Plug it in again.")
+        return reading
+
+    def close(self) -> None:
+        pass
+
+
+def simulated_readings(seconds: int) -> list[Reading]:
+    subject = SimulatedSubject(seed=1)
+    readings = []
+    for block in range(seconds):
+        data, events = subject.next_block()
+        first = block * BLOCK
+        for start in range(0, BLOCK, 25):
+            index = first + np.arange(start, start + 25)
+            markers = tuple(
+                Marker(sample / SFREQ, label, {"label": composition.label} if composition else {})
+                for sample, label, composition in events
+                if index[0] <= sample <= index[-1]
+            )
+            chunk = Chunk(data[:, start : start + 25], index / SFREQ, int(index[0]))
+            readings.append(Reading((chunk,), markers))
+    return readings
+
+
+def acquire(readings: Sequence[Reading], kind: str = "sliding") -> tuple[Acquisition, Sent]:
+    sent = Sent()
+    clock = iter(np.arange(0, 1e6, 0.1))
+    acquisition = Acquisition(
+        Listed(readings), SPEC, kind, sent.sinks, lambda: float(next(clock))  # type: ignore[arg-type]
+    )  # fmt: skip
+    for reading in readings:
+        acquisition.take_in(reading)
+    return acquisition, sent
+
+
+@pytest.fixture(scope="module")
+def twelve_seconds() -> list[Reading]:
+    return simulated_readings(12)
+
+
+def test_epochs_have_the_header_that_the_worker_reads(twelve_seconds: list[Reading]) -> None:
+    _, sent = acquire(twelve_seconds)
+
+    epoch = sent.messages["epoch"][-1]
+    names = {"number", "kind", "first_sample", "t_first", "t_last", "t_published",
+             "n_channels", "n_times", "honesty", "fidelity"}  # fmt: skip
+    assert set(epoch.header) == names
+    data = np.frombuffer(epoch.payload, np.float32).reshape(32, 256)
+    np.testing.assert_allclose(data.std(axis=1), 1, rtol=1e-4)
+    # 12 s less the settling and an epoch, four times a second and a bit less.
+    assert 20 <= len(sent.messages["epoch"]) <= 46
+
+
+def test_the_decoder_is_never_told_what_was_shown(twelve_seconds: list[Reading]) -> None:
+    _, sent = acquire(twelve_seconds, "marker-locked")
+
+    shown = [str(h["label"]) for h in sent.headers("marker") if h["label"] != "offset"]
+    assert len(shown) >= 3
+    assert len(sent.messages["epoch"]) >= 2
+    for header in sent.headers("epoch"):
+        text = json.dumps(header)
+        assert not any(label.partition("/")[2] in text for label in shown)
+        assert "label" not in text
+
+
+def test_only_epochs_of_the_chosen_kind_are_published(twelve_seconds: list[Reading]) -> None:
+    for kind in ("sliding", "marker-locked"):
+        _, sent = acquire(twelve_seconds, kind)
+        assert {h["kind"] for h in sent.headers("epoch")} == {kind}
+
+
+def test_markers_reach_the_page_even_without_samples() -> None:
+    _, sent = acquire([Reading((), (Marker(1.0, "onset/cat", {"label": 3}),))])
+
+    assert sent.headers("marker") == [
+        {"timestamp": 1.0, "label": "onset/cat", "details": {"label": 3}}
+    ]
+
+
+def test_traces_hold_every_filtered_sample_once(twelve_seconds: list[Reading]) -> None:
+    _, sent = acquire(twelve_seconds)
+
+    expected = 0
+    for message in sent.messages["traces"]:
+        assert message.header["first_sample"] == expected
+        assert len(message.payload) == 32 * message.header["n_times"] * 4
+        expected += message.header["n_times"]
+    assert expected == 12 * BLOCK
+
+
+def test_telemetry_counts_samples_and_says_how_electrodes_sit(
+    twelve_seconds: list[Reading],
+) -> None:
+    acquisition, sent = acquire(twelve_seconds)
+    acquisition.tell()
+
+    last = sent.messages["telemetry"][-1].header
+    assert last["samples_in"] == 12 * BLOCK
+    assert last["samples_lost"] == 0
+    assert last["epochs_published"] == len(sent.messages["epoch"])
+    assert last["is_ready"] is True
+    assert last["fidelity"] == 1.0
+    assert last["info"] == {
+        "name": "test", "ch_names": list(CH_NAMES), "sfreq": 250.0, "honesty": "simulated",
+    }  # fmt: skip
+    assert [q["name"] for q in last["quality"]] == list(CH_NAMES)
+
+
+def test_lost_samples_are_counted_and_a_change_of_state_is_told_at_once() -> None:
+    ones = np.ones((32, 10), np.float32)
+    readings = [
+        Reading((Chunk(ones, np.arange(10) / SFREQ, 0),)),
+        Reading((), (), "stalled", "No sample for 0.6 s."),
+        Reading((Chunk(ones, np.arange(15, 25) / SFREQ, 15, n_lost=5),)),
+    ]
+    sent = Sent()
+    acquisition = Acquisition(Listed(readings), SPEC, "sliding", sent.sinks, lambda: 0.0)
+    for reading in readings:
+        acquisition.take_in(reading)
+
+    told = sent.headers("telemetry")
+    assert [h["state"] for h in told] == ["running", "stalled", "running"]
+    assert told[1]["message"] == "No sample for 0.6 s."
+    assert (told[2]["samples_in"], told[2]["samples_lost"]) == (20, 5)
+
+
+def test_a_recording_that_ended_leaves_the_process_running() -> None:
+    sent = Sent()
+    stop = threading.Event()
+
+    class Telemetry(Sink):
+        def send(self, message: bytes) -> None:
+            super().send(message)
+            if len(sent.messages["telemetry"]) == 3:
+                stop.set()
+
+    sent.sinks["telemetry"] = Telemetry(sent.messages["telemetry"])
+    ended = Reading((), (), "finished", "The recording has ended.")
+    # A second read would raise: nothing is read after the end.
+    Acquisition(Listed([ended]), SPEC, "sliding", sent.sinks).run(stop)
+
+    assert [h["state"] for h in sent.headers("telemetry")] == ["finished"] * 3
+
+
+def test_a_source_that_can_never_go_on_is_an_error() -> None:
+    acquisition = Acquisition(Listed([Reading()]), SPEC, "sliding", Sent().sinks)
+    with pytest.raises(SourceError, match="Plug it in again"):
+        acquisition.run(threading.Event())
+
+
+def test_too_few_known_electrodes_are_refused() -> None:
+    info = StreamInfo("test", ("Fp1", "X", "Y"), SFREQ, "live")
+    with pytest.raises(MontageError, match="At least three electrodes"):
+        Acquisition(Listed([], info), SPEC, "sliding", Sent().sinks)
+
+
+def test_traces_gather_until_they_are_worth_a_message() -> None:
+    traces = Traces(10)
+    part = np.zeros((2, 4), np.float32)
+
+    assert traces.push(0, part, 0.1) == []
+    assert traces.push(4, part, 0.2) == []
+    [(first, data, t_last)] = traces.push(8, part, 0.3)
+
+    assert (first, data.shape, t_last) == (0, (2, 12), 0.3)
+
+
+def test_traces_never_join_what_a_gap_parts() -> None:
+    traces = Traces(10)
+    part = np.zeros((2, 8), np.float32)
+
+    assert traces.push(0, part, 0.1) == []
+    [(first, data, t_last)] = traces.push(20, part, 0.2)
+    assert (first, data.shape, t_last) == (0, (2, 8), 0.1)
+    [(first, data, _)] = traces.push(28, part, 0.3)
+    assert (first, data.shape) == (20, (2, 16))

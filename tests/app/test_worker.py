@@ -1,0 +1,297 @@
+"""The worker, with a painter that is quick."""
+
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.bus import Bus
+from app.child import read_error, write_session
+from app.errors import ExitCode
+from app.messages import pack, unpack
+from app.settings import Settings
+from app.worker import MOST_WAITING, NOT_SURE_YET, Inbox, Report, Worker, tell
+from models.errors import EpochShapeError
+
+N_CHANNELS, N_TIMES = 4, 16
+
+
+@dataclass
+class FakePainted:
+    rgb: np.ndarray
+    is_sure: bool = True
+    encode_ms: float = 5.0
+    paint_ms: float = 90.0
+    concepts: list = field(
+        default_factory=lambda: (
+            [("elephant", 0.5), ("nothing known", 0.2)] + [(f"c{n}", 0.01) for n in range(38)]
+        )
+    )
+
+
+class FakePainter:
+    """Paints the mean of the epoch in grey, and is sure where it is positive."""
+
+    def __init__(self):
+        self.seen = []
+        self.threads = set()
+
+    def paint(self, eeg):
+        if eeg.shape != (N_CHANNELS, N_TIMES):
+            raise EpochShapeError(f"The bundle wants {N_CHANNELS} channels, not {eeg.shape[0]}.")
+        self.seen.append(eeg)
+        self.threads.add(threading.current_thread().name)
+        mean = float(eeg.mean())
+        return FakePainted(np.full((2, 3, 3), abs(mean), np.uint8), is_sure=mean > 0)
+
+
+def epoch(number=1, kind="sliding", *, value=7.0, t_last=50.0, shape=(N_CHANNELS, N_TIMES)):
+    header = {
+        "number": number, "kind": kind, "first_sample": 0, "t_first": t_last - 1,
+        "t_last": t_last, "t_published": t_last, "n_channels": shape[0], "n_times": shape[1],
+        "honesty": "replay", "fidelity": 1.0,
+    }  # fmt: skip
+    return unpack(pack("epoch", header, np.full(shape, value, np.float32).tobytes()))
+
+
+def control(action):
+    return unpack(pack("control", {"action": action}))
+
+
+class Bench:
+    """A worker, what it sent, and its report."""
+
+    def __init__(self):
+        self.painter = FakePainter()
+        self.report = Report("a bundle")
+        self.sent = []
+        self.worker = Worker(self.painter, 3, self.report, self._send, clock=lambda: 50.25)
+
+    def _send(self, message):
+        self.sent.append(unpack(message))
+
+    def telemetry(self):
+        return unpack(self.report.take(60.0)).header
+
+
+@pytest.fixture
+def bench():
+    return Bench()
+
+
+def numbers(inbox):
+    taken = []
+    while message := inbox.take():
+        taken.append(message.header["number"])
+    return taken
+
+
+# What waits
+
+
+def test_the_newest_sliding_epoch_replaces_the_one_that_waits():
+    inbox = Inbox()
+    for number in range(1, 5):
+        inbox.put(epoch(number))
+    assert numbers(inbox) == [4]
+    assert inbox.n_replaced == 3
+
+
+def test_marker_locked_epochs_are_all_kept_in_order():
+    inbox = Inbox()
+    for number in range(1, MOST_WAITING + 1):
+        inbox.put(epoch(number, "marker-locked"))
+    assert numbers(inbox) == list(range(1, MOST_WAITING + 1))
+    assert inbox.n_dropped == 0
+
+
+def test_the_oldest_marker_locked_epochs_are_dropped_and_counted():
+    inbox = Inbox()
+    for number in range(1, MOST_WAITING + 4):
+        inbox.put(epoch(number, "marker-locked"))
+    assert numbers(inbox) == list(range(4, MOST_WAITING + 4))
+    assert inbox.n_dropped == 3
+
+
+def test_the_two_kinds_take_turns():
+    inbox = Inbox()
+    for number in (1, 2):
+        inbox.put(epoch(number, "marker-locked"))
+    inbox.put(epoch(10))
+    assert inbox.take().header["number"] == 1
+    assert inbox.take().header["number"] == 10
+    inbox.put(epoch(11))
+    assert numbers(inbox) == [2, 11]
+
+
+@given(st.lists(st.sampled_from(["sliding", "marker-locked", "take"])))
+def test_every_epoch_is_painted_replaced_or_dropped_and_none_twice(actions):
+    inbox, taken, n_put = Inbox(), [], 0
+    for action in actions:
+        if action == "take":
+            if message := inbox.take():
+                taken.append(message.header["number"])
+        else:
+            n_put += 1
+            inbox.put(epoch(n_put, action, shape=(1, 1)))
+    taken += numbers(inbox)
+    assert len(set(taken)) == len(taken)
+    assert len(taken) + inbox.n_replaced + inbox.n_dropped == n_put
+
+
+# What is painted
+
+
+def test_a_frame_carries_its_epoch_to_the_pixels(bench):
+    bench.worker.paint(epoch(12, value=7.0, t_last=50.0))
+    (frame,) = bench.sent
+    assert frame.type == "frame"
+    concepts = frame.header.pop("concepts")
+    assert frame.header == {
+        "number": 1, "picture": 1, "epoch": 12, "kind": "sliding", "t_eeg": 50.0,
+        "t_painted": 50.25, "seed": 3, "state": "painted", "height": 2, "width": 3,
+        "chance": 0.025, "is_sure": True, "honesty": "replay", "encode_ms": 5.0, "paint_ms": 90.0,
+    }  # fmt: skip
+    assert len(concepts) == 5
+    assert concepts[0] == {"name": "elephant", "character": "🐘", "confidence": 0.5}
+    assert concepts[1]["character"] == ""
+    assert bytes(frame.payload) == bytes([7]) * 18
+
+
+def test_the_painter_gets_the_samples_as_they_were_sent(bench):
+    header = epoch().header
+    samples = np.arange(N_CHANNELS * N_TIMES, dtype=np.float32).reshape(N_CHANNELS, N_TIMES)
+    bench.worker.paint(unpack(pack("epoch", header, samples.tobytes())))
+    (seen,) = bench.painter.seen
+    np.testing.assert_array_equal(seen, samples)
+    assert seen.flags.writeable
+
+
+def test_telemetry_counts_pictures_and_tells_each_latency_once(bench):
+    bench.worker.paint(epoch(1, t_last=50.0))
+    bench.worker.paint(epoch(2, t_last=50.05))
+    first, second = bench.telemetry(), bench.telemetry()
+    assert first["painted_ms"] == [250.0, 200.0]
+    assert second["painted_ms"] == []
+    assert first["frames_painted"] == second["frames_painted"] == 2
+    assert (first["encode_ms"], first["paint_ms"], first["t"]) == (5.0, 90.0, 60.0)
+    assert first["bundle"] == "a bundle"
+
+
+def test_not_sure_holds_the_last_picture_and_tells_the_concepts(bench):
+    bench.worker.paint(epoch(1, value=7.0))
+    bench.worker.paint(epoch(2, value=-9.0, t_last=50.1))
+    painted, held = bench.sent
+    assert (held.header["state"], held.header["is_sure"]) == ("held", False)
+    assert (held.header["number"], held.header["picture"], held.header["epoch"]) == (2, 1, 2)
+    assert held.header["concepts"]
+    assert held.payload == painted.payload
+    telemetry = bench.telemetry()
+    assert telemetry["frames_painted"] == 1
+    assert len(telemetry["painted_ms"]) == 1
+
+
+def test_not_sure_before_the_first_picture_is_said_in_words(bench):
+    bench.worker.paint(epoch(1, value=-1.0))
+    assert bench.sent == []
+    assert bench.telemetry()["message"] == NOT_SURE_YET
+    bench.worker.paint(epoch(2))
+    assert bench.telemetry()["message"] == ""
+
+
+def test_an_epoch_of_another_shape_is_a_sentence_and_not_the_end(bench):
+    bench.worker.paint(epoch(1, shape=(9, N_TIMES)))
+    assert bench.sent == []
+    assert bench.telemetry()["message"] == "The bundle wants 4 channels, not 9."
+    bench.worker.paint(epoch(2))
+    assert len(bench.sent) == 1
+    assert bench.telemetry()["message"] == ""
+
+
+def test_nothing_is_painted_while_paused_and_nothing_old_afterwards(bench):
+    worker = bench.worker
+    worker.take_in(epoch(1))
+    worker.take_in(control("pause"))
+    for number, kind in ((2, "sliding"), (3, "marker-locked")):
+        worker.take_in(epoch(number, kind))
+    assert worker.inbox.take() is None
+    assert bench.telemetry()["is_paused"] is True
+    worker.take_in(control("resume"))
+    assert worker.inbox.take() is None
+    worker.take_in(epoch(4))
+    assert worker.inbox.take().header["number"] == 4
+    assert bench.telemetry()["is_paused"] is False
+
+
+def test_stop_is_the_supervisors_and_changes_nothing_here(bench):
+    bench.worker.take_in(control("stop"))
+    bench.worker.take_in(epoch(1))
+    assert bench.worker.inbox.take() is not None
+
+
+def test_the_report_counts_what_waited_in_vain(bench):
+    for number in range(3):
+        bench.worker.take_in(epoch(number))
+    for number in range(MOST_WAITING + 1):
+        bench.worker.take_in(epoch(number, "marker-locked"))
+    telemetry = bench.telemetry()
+    assert (telemetry["epochs_replaced"], telemetry["epochs_dropped"]) == (2, 1)
+
+
+# On the bus
+
+
+def test_one_thread_paints_what_comes_over_the_bus(tmp_path, bench):
+    Bus.make_folder(tmp_path / "bus")
+    with Bus(tmp_path / "bus", "acquisition") as acquisition, Bus(tmp_path / "bus", "worker") as me:
+        epochs, stop = acquisition.publisher("epoch"), threading.Event()
+        args = (me.subscriber("epoch", "control"), stop)
+        thread = threading.Thread(target=bench.worker.run, args=args, name="painting")
+        thread.start()
+        try:
+            deadline = time.monotonic() + 5
+            while not bench.sent and time.monotonic() < deadline:
+                epochs.send(pack("epoch", epoch().header, epoch().payload))
+                time.sleep(0.02)
+        finally:
+            stop.set()
+            thread.join(2)
+        assert bench.sent
+        assert bench.painter.threads == {"painting"}
+
+
+def test_telemetry_goes_on_while_a_bundle_loads_and_has_last_words():
+    report, stop, sent = Report("a bundle"), threading.Event(), []
+    thread = threading.Thread(target=tell, args=(report, sent.append, stop))
+    thread.start()
+    report.painted(5.0)
+    stop.set()
+    thread.join(2)
+    headers = [unpack(message).header for message in sent]
+    assert headers[0]["state"] == "loading"
+    assert headers[0]["message"] == "The bundle is being loaded."
+    assert headers[-1]["frames_painted"] == 1
+    assert sum(len(header["painted_ms"]) for header in headers) == 1
+
+
+@pytest.mark.parametrize("content", [None, pytest.param("damaged", marks=pytest.mark.slow)])
+def test_a_bundle_that_cannot_be_used_ends_the_process_with_a_sentence(tmp_path, content):
+    folder, bundle = tmp_path / "session", tmp_path / "bundle"
+    if content:
+        bundle.mkdir()
+        (bundle / "model_index.json").write_text(content)
+    Bus.make_folder(folder)
+    write_session(folder, Settings(bundle=str(bundle)), "o" * 32)
+    command = [sys.executable, "-m", "app.worker", str(folder)]
+    # The pipe stays open: a child whose standard input ends, ends too.
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        assert process.wait(timeout=60) == ExitCode.BUNDLE
+    sentence, code = read_error(folder, "worker")
+    assert code is ExitCode.BUNDLE
+    assert str(bundle) in sentence

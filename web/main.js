@@ -1,0 +1,166 @@
+// Puts the page together: connection, picture, traces, words, keys.
+
+import { byId, Panels, write } from "./panels.js";
+import { Socket } from "./socket.js";
+import { Stage } from "./stage.js";
+import { Traces } from "./traces.js";
+
+/** @typedef {import("./wire.js").StateHeader} StateHeader */
+
+/** Seconds without any EEG or picture after which the page says so. */
+const STALL = 4;
+/** Seconds in which a second press on Stop confirms the first. */
+const CONFIRM = 4;
+const ACKNOWLEDGED = "phosphene: warning acknowledged";
+
+const now = () => performance.now() / 1000;
+const canvas = (/** @type {string} */ id) => /** @type {HTMLCanvasElement} */ (byId(id));
+
+const panels = new Panels();
+const traces = new Traces(canvas("traces"));
+const stage = new Stage(canvas("picture"), canvas("ambient"), (header, isDrawn) => {
+  // Acknowledged after drawing only; what stands still by will says that it was not drawn.
+  socket.send("ack", isDrawn ? { number: header.number } : { number: header.number, is_drawn: false });
+  if (isDrawn) panels.showFrame(header);
+});
+
+let isConnected = false;
+let hasConnected = false;
+let tHeard = now();
+let error = "";
+/** @type {StateHeader | null} */
+let state = null;
+
+const address = new URL("ws", location.href);
+address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+address.hash = "";
+const socket = new Socket(
+  address.href,
+  ({ type, header, payload }) => {
+    if (type === "frame") stage.take(header, payload);
+    else if (type === "traces") traces.take(header, payload);
+    else if (type === "state") {
+      state = header;
+      panels.showState(header);
+      traces.name(header.ch_names);
+    } else if (type === "error") error = header.sentence;
+    if (type === "frame" || type === "traces") tHeard = now();
+  },
+  (is) => {
+    isConnected = is;
+    hasConnected ||= is;
+    tHeard = now();
+    if (is) error = "";
+    document.body.classList.toggle("away", !is);
+    tell();
+  },
+);
+
+/** The most important thing to say, or "". */
+function sentence() {
+  if (stage.isFrozen) return "The picture stands still. Press Esc to go on.";
+  if (!isConnected) {
+    if (error) return error;
+    return hasConnected ? "The server does not answer. Trying again." : "Connecting.";
+  }
+  if (state?.sentence) return state.sentence;
+  if (error) return error;
+  if (state?.is_paused) return "Paused by the operator.";
+  if (now() - tHeard > STALL) return "No EEG and no picture has arrived for some seconds.";
+  return "";
+}
+
+function tell() {
+  const text = sentence();
+  write("sentence", text);
+  byId("sentence").classList.toggle("empty", text === "");
+}
+
+function draw() {
+  stage.draw(now());
+  traces.draw();
+  requestAnimationFrame(draw);
+}
+
+function freeze() {
+  stage.isFrozen = !stage.isFrozen;
+  byId("freeze").setAttribute("aria-pressed", String(stage.isFrozen));
+  write("freeze", stage.isFrozen ? "Go on" : "Freeze");
+  tell();
+}
+
+/** @param {number} step */
+function turnGain(step) {
+  traces.turn(step);
+  showGain();
+}
+
+function showGain() {
+  write("gain", `${traces.gain} µV`);
+  byId("scale").style.setProperty("--row", `${traces.rowHeight}px`);
+}
+
+function listen() {
+  byId("freeze").onclick = freeze;
+  byId("louder").onclick = () => turnGain(1);
+  byId("softer").onclick = () => turnGain(-1);
+  byId("pause").onclick = () =>
+    socket.send("control", { action: state?.is_paused ? "resume" : "pause" });
+  let tStop = -Infinity;
+  byId("stop").onclick = () => {
+    if (now() - tStop < CONFIRM) socket.send("control", { action: "stop" });
+    else write("stop", "Stop the session: press again");
+    tStop = now();
+    setTimeout(() => write("stop", "Stop"), CONFIRM * 1000);
+  };
+  addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "Escape") freeze();
+    else if (event.key === "+" || event.key === "=") turnGain(1);
+    else if (event.key === "-") turnGain(-1);
+  });
+  new ResizeObserver(showGain).observe(byId("traces"));
+  setInterval(() => {
+    tell();
+    showGain();
+  }, 500);
+  const motion = matchMedia("(prefers-reduced-motion: reduce)");
+  const follow = () => {
+    stage.isStill = motion.matches;
+    byId("still").hidden = !motion.matches;
+  };
+  motion.addEventListener("change", follow);
+  follow();
+}
+
+/** Exchange the token in the address for a cookie, and forget it. */
+async function enter() {
+  const [role, token] = location.hash.slice(1).split("=", 2);
+  if (token === undefined || (role !== "operator" && role !== "viewer")) return;
+  history.replaceState(null, "", location.pathname + location.search);
+  const response = await fetch(`api/${role}`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ token }),
+  });
+  if (!response.ok) error = (await response.json()).sentence;
+}
+
+/** Nothing is drawn before the warning was acknowledged. */
+function warned() {
+  const dialog = /** @type {HTMLDialogElement} */ (byId("warning"));
+  if (sessionStorage.getItem(ACKNOWLEDGED)) return Promise.resolve();
+  dialog.showModal();
+  dialog.addEventListener("cancel", (event) => event.preventDefault());
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => {
+      sessionStorage.setItem(ACKNOWLEDGED, "yes");
+      resolve(undefined);
+    });
+  });
+}
+
+await Promise.all([warned(), enter().catch(() => (error = "The server does not answer."))]);
+listen();
+socket.connect();
+requestAnimationFrame(draw);

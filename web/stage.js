@@ -1,0 +1,154 @@
+// The picture: newest frame wins, drawn under the governor, acknowledged once it is drawn.
+
+import { Governor, SIDE, STILL_FADE, STILL_INTERVAL } from "./governor.js";
+
+/** @typedef {import("./wire.js").FrameHeader} FrameHeader */
+/** @typedef {{header: FrameHeader, bitmap: ImageBitmap, grid: Uint8ClampedArray}} Decoded */
+
+/** Longest side of the canvas in pixels: smooth enlargement beyond that is left to the browser. */
+const CANVAS_SIDE = 1024;
+/** The surround is the same picture in this many pixels a side, blurred by enlarging it. */
+const AMBIENT_SIDE = 20;
+
+/**
+ * @param {HTMLCanvasElement | OffscreenCanvas} canvas
+ * @param {boolean} [isRead] whether its pixels are read back all the time
+ */
+function context(canvas, isRead = false) {
+  const c = /** @type {CanvasRenderingContext2D | null} */ (
+    canvas.getContext("2d", { alpha: false, willReadFrequently: isRead })
+  );
+  if (c === null) throw new Error("This browser draws no canvas.");
+  c.imageSmoothingQuality = "high";
+  return c;
+}
+
+export class Stage {
+  #governor = new Governor();
+  #grid = context(new OffscreenCanvas(SIDE, SIDE), true);
+  /** What is on screen, in the picture's own pixels. */
+  #shown = context(new OffscreenCanvas(1, 1), true);
+  #picture;
+  #ambient;
+  /** @type {{header: FrameHeader, jpeg: Uint8Array<ArrayBuffer>} | null} newest that is not decoded yet */
+  #arrived = null;
+  #isDecoding = false;
+  /** @type {Decoded | null} newest that is not drawn yet */
+  #next = null;
+  /** @type {Decoded | null} what is being drawn */
+  #current = null;
+  #tStill = -Infinity;
+
+  isFrozen = false;
+  /** Whether pictures come rarely and fade slowly (prefers-reduced-motion). */
+  isStill = false;
+
+  /**
+   * @param {HTMLCanvasElement} picture
+   * @param {HTMLCanvasElement} ambient
+   * @param {(header: FrameHeader, isDrawn: boolean) => void} onDone a frame was drawn, or will
+   *   not be because the picture stands still
+   */
+  constructor(picture, ambient, onDone) {
+    picture.width = picture.height = CANVAS_SIDE;
+    ambient.width = ambient.height = AMBIENT_SIDE;
+    this.#picture = context(picture);
+    this.#ambient = context(ambient);
+    this.onDone = onDone;
+    this.#governor.tick(0);
+    this.#governor.drawn(this.#readBack(this.#shown.canvas));
+  }
+
+  /**
+   * Take a frame from the server.
+   * @param {FrameHeader} header
+   * @param {Uint8Array<ArrayBuffer>} jpeg
+   */
+  take(header, jpeg) {
+    this.#arrived = { header, jpeg };
+    if (!this.#isDecoding) this.#decode();
+  }
+
+  async #decode() {
+    this.#isDecoding = true;
+    while (this.#arrived !== null) {
+      const { header, jpeg } = this.#arrived;
+      this.#arrived = null;
+      try {
+        const bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
+        if (this.#next !== null) this.#pass(this.#next);
+        this.#next = { header, bitmap, grid: this.#readBack(bitmap) };
+      } catch {
+        // No picture: the next one is not to wait for it.
+        this.onDone(header, false);
+      }
+    }
+    this.#isDecoding = false;
+  }
+
+  /**
+   * Draw what may be drawn at time `t` (seconds); to be called for every frame of the screen.
+   * @param {number} t
+   */
+  draw(t) {
+    this.#governor.tick(t);
+    if (this.isFrozen) {
+      if (this.#next !== null) this.#pass(this.#next);
+      this.#next = null;
+      return;
+    }
+    this.#turnToNewest(t);
+    if (this.#current === null) return;
+    const { bitmap, header, grid } = this.#current;
+    const alpha = this.#governor.allow(grid);
+    if (alpha === 0) return;
+    this.#fit(bitmap);
+    const shown = this.#shown;
+    shown.globalAlpha = alpha;
+    shown.drawImage(bitmap, 0, 0);
+    this.#picture.drawImage(shown.canvas, 0, 0, CANVAS_SIDE, CANVAS_SIDE);
+    this.#ambient.drawImage(shown.canvas, 0, 0, AMBIENT_SIDE, AMBIENT_SIDE);
+    this.#governor.drawn(this.#readBack(shown.canvas));
+    if (alpha < 1) return;
+    bitmap.close();
+    this.#current = null;
+    this.onDone(header, true);
+  }
+
+  /** @param {number} t */
+  #turnToNewest(t) {
+    if (this.#next === null) return;
+    if (this.isStill) {
+      const isWhole = this.#next.header.fade === 1 || t > this.#tStill + STILL_INTERVAL;
+      if (this.#current !== null || t < this.#tStill || !isWhole) return;
+      this.#tStill = t + STILL_INTERVAL;
+      this.#governor.slowFor(STILL_FADE);
+    }
+    this.#current?.bitmap.close();
+    this.#current = this.#next;
+    this.#next = null;
+  }
+
+  /** @param {Decoded} frame one that gives way to a newer */
+  #pass(frame) {
+    frame.bitmap.close();
+    // Else the server would wait for the acknowledgement of a frame that is never drawn.
+    if (this.isStill || this.isFrozen) this.onDone(frame.header, false);
+  }
+
+  /** @param {ImageBitmap} bitmap */
+  #fit({ width, height }) {
+    const { canvas } = this.#shown;
+    if (canvas.width === width && canvas.height === height) return;
+    const before = new OffscreenCanvas(canvas.width, canvas.height);
+    context(before).drawImage(canvas, 0, 0);
+    [canvas.width, canvas.height] = [width, height];
+    this.#shown.drawImage(before, 0, 0, width, height);
+  }
+
+  /** @param {CanvasImageSource} source */
+  #readBack(source) {
+    this.#grid.drawImage(source, 0, 0, SIDE, SIDE);
+    return this.#grid.getImageData(0, 0, SIDE, SIDE).data;
+  }
+}
