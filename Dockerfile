@@ -34,7 +34,7 @@ ENV HOME=/tmp \
     HF_HUB_OFFLINE=1
 
 EXPOSE 8765
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+HEALTHCHECK --interval=10s --timeout=5s --start-period=90s --retries=3 \
     CMD ["/opt/phosphene/.venv/bin/python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8765/healthz', timeout=4)"]
 
 # --in-container listens on all of the container's addresses; the port is to be published on

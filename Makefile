@@ -17,6 +17,8 @@ STALE := $(shell test -x $(BIN)/python && grep -qsF '$(CURDIR)/$(BIN)/python' $(
 NPM := $(shell command -v npm 2>/dev/null)
 
 .DEFAULT_GOAL := help
+# Two setups of one environment would be in each other's way.
+.NOTPARALLEL:
 .PHONY: help setup demo test bench lint clean stale
 
 help:

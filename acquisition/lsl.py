@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from acquisition.channels import EEG_TYPES, EEGChannels, select_eeg
+from acquisition.channels import EEGChannels, select_eeg
 from acquisition.clock import measure_offset
-from acquisition.errors import SourceError, SourceNotFoundError
+from acquisition.errors import SourceError, StreamInfoError
 from acquisition.gaps import SampleGrid, find_missing, gap_threshold
 from acquisition.lsl_markers import MarkerInlets
 from acquisition.lsl_network import LSLStream, StreamFinder, load_pylsl, read_channels
+from acquisition.lsl_search import LSLQuery, find_stream
 from acquisition.parameters import check_parameters, number
 from acquisition.source import Reading, SourceOptions
 from acquisition.stall import StallTimer
@@ -22,39 +22,13 @@ from acquisition.stream_info import Honesty, StreamInfo
 
 _PARAMETERS = ("name", "type", "source_id", "timeout", "markers", "session")
 _CHUNK_S = 0.02  # pulled at once, if that many are there within the timeout
+_AT_ONCE = 4096  # samples at most, so that a backlog is taken in few readings
 _BUFFER_S = 60
 _ANSWER_S = 3.0  # for each question to a stream that is announced
-_OTHERS_S = 0.3  # to look on after the first match, lest there are several
 _BURST_S = 0.05  # for the rest of a burst to arrive after a long step
 _BACK_OFF_S = (0.5, 1.0, 2.0, 4.0, 8.0)  # between tries to connect again
+_FORGOTTEN_S = 6.0  # after which an outlet that died is no longer announced
 _PROBE_S = 10.0  # of silence of an outlet that is still announced, until a second inlet is tried
-
-
-@dataclass(frozen=True, slots=True)
-class LSLQuery:
-    """Which stream is wanted; empty fields match any."""
-
-    name: str = ""
-    type: str = ""
-    source_id: str = ""
-
-    def __str__(self) -> str:
-        fields = {"name": self.name, "type": self.type, "source_id": self.source_id}
-        said = [f"{key}='{value}'" for key, value in fields.items() if value]
-        return " and ".join(said) or "type='EEG'"
-
-    def choose(self, streams: list[LSLStream]) -> list[LSLStream]:
-        """The streams that are wanted; without a type, those of EEG (Muse calls all alike)."""
-        found = [
-            s
-            for s in streams
-            if self.name in ("", s.name)
-            and self.source_id in ("", s.source_id)
-            and self.type.lower() in ("", s.type.lower())
-        ]
-        if self.type:
-            return found
-        return [s for s in found if s.type.lower() in EEG_TYPES]
 
 
 def open_lsl(target: str, parameters: Mapping[str, str], options: SourceOptions) -> LSLSource:
@@ -84,40 +58,9 @@ def open_lsl(target: str, parameters: Mapping[str, str], options: SourceOptions)
     )
     pylsl = load_pylsl(options.known_peers, parameters.get("session", ""))
     finder = StreamFinder(pylsl)
-    stream = _find(finder, query, timeout)
+    stream = find_stream(finder, query, timeout)
     markers = MarkerInlets(pylsl, finder, parameters.get("markers", ""))
     return LSLSource(pylsl, finder, stream, markers, options)
-
-
-def _find(finder: StreamFinder, query: LSLQuery, timeout: float) -> LSLStream:
-    t_end = time.monotonic() + timeout
-    while not query.choose(finder.streams()):
-        if time.monotonic() >= t_end:
-            raise SourceNotFoundError(_not_found(query, finder.streams()))
-        time.sleep(0.05)
-    time.sleep(_OTHERS_S)
-    found = query.choose(finder.streams())
-    if len(found) == 1:
-        return found[0]
-    listed = "; ".join(f"{s.describe()}, source_id='{s.source_id}'" for s in found)
-    raise SourceError(
-        f"{len(found)} LSL streams match {query}: {listed or 'all vanished again'}. "
-        "Choose one by name=, type= or source_id=."
-    )
-
-
-def _not_found(query: LSLQuery, streams: list[LSLStream]) -> str:
-    if not streams:
-        return (
-            f"No LSL stream matches {query}; there is no stream on the network at all. Start the "
-            "device; if it streams from another machine, name that by --known-peers and open UDP "
-            "and TCP ports 16571 to 16604; or use --source simulated:."
-        )
-    listed = ", ".join(s.describe() for s in streams)
-    return (
-        f"No LSL stream matches {query}. On the network: {listed}. "
-        "Start the device, name one of these with its type, or use --source simulated:."
-    )
 
 
 class LSLSource:
@@ -143,9 +86,10 @@ class LSLSource:
         self._grid = SampleGrid()
         self._t_last = -np.inf  # of the newest sample, not levelled
         self._t_pulled = time.monotonic()
-        self._is_reconnected = False
+        self._has_lost = False
         self._n_tries, self._t_try = 0, 0.0
         self._probe: Any = None
+        self._speed = 1.0
         self._eeg, self._info = self._connect(stream)
         self._stall = StallTimer(time.monotonic())
         markers.join()
@@ -162,7 +106,7 @@ class LSLSource:
         if len(timestamps):
             self._stall.feed(now)
             self._n_tries = 0
-            missing, lost = self._account(timestamps, now)
+            missing, lost = self._account(timestamps)
             chunks = self._grid.chunks(self._eeg.microvolts(samples), timestamps, missing, lost)
             return Reading(chunks, markers)
         state = "lost" if self._inlet is None else self._stall.state(now)
@@ -189,9 +133,15 @@ class LSLSource:
         if self._inlet is None:
             time.sleep(min(timeout, 0.1))
             return nothing
-        n = max(1, round(_CHUNK_S * self.info.sfreq))
+        now = time.monotonic()
+        # Without a pull for longer than the inlet's buffer, liblsl drops the oldest silently.
+        self._has_lost = self._has_lost or now - self._t_pulled > _BUFFER_S
+        self._t_pulled = now
+        n = max(1, round(_CHUNK_S * self.info.sfreq * self._speed))
         try:
-            samples, times = self._inlet.pull_chunk(timeout=timeout, min_samples=n, as_numpy=True)
+            samples, times = self._inlet.pull_chunk(
+                timeout=timeout, max_samples=_AT_ONCE, min_samples=min(n, _AT_ONCE), as_numpy=True
+            )
             if len(times) and self._has_long_step(times + self._offset):
                 # A burst that waited somewhere shows that it is one only as a whole.
                 time.sleep(_BURST_S)
@@ -211,30 +161,28 @@ class LSLSource:
         if len(heard_times) and not len(times):
             samples, times = self._inlet.pull_chunk(timeout=0.5, min_samples=1, as_numpy=True)
             if not len(times):
-                self._inlet, self._is_reconnected = self._probe, True
+                self._inlet, self._has_lost = self._probe, True
                 samples, times = heard, heard_times
         if len(times):
             self._probe = None
         return samples, times
 
     def _has_long_step(self, timestamps: np.ndarray) -> bool:
-        steps = np.diff(timestamps, prepend=min(self._t_last, timestamps[0]))
+        steps = np.diff(timestamps, prepend=min(self._t_last, timestamps[0])) * self._speed
         return bool(np.isfinite(self._t_last) and steps.max() > gap_threshold(self.info.sfreq))
 
-    def _account(self, timestamps: np.ndarray, now: float) -> tuple[np.ndarray, np.ndarray]:
+    def _account(self, timestamps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Samples missing before each, and how many of these were lost on the way."""
         sfreq = self.info.sfreq
         lost = np.zeros(len(timestamps), dtype=np.int64)
-        # Without a pull for longer than the inlet's buffer, liblsl dropped the oldest silently.
-        is_lost = self._is_reconnected or now - self._t_pulled > _BUFFER_S
         if np.isfinite(self._t_last):
-            missing = find_missing(np.concatenate(([self._t_last], timestamps)), sfreq)[1:]
-            if is_lost:
-                away = timestamps[0] - self._t_last
-                missing[0] = lost[0] = max(1, round(away * sfreq) - 1)
+            since = np.concatenate(([self._t_last], timestamps)) - self._t_last
+            missing = find_missing(since * self._speed, sfreq)[1:]
+            if self._has_lost:
+                missing[0] = lost[0] = max(1, round(since[1] * self._speed * sfreq) - 1)
         else:
-            missing = find_missing(timestamps, sfreq)
-        self._t_last, self._t_pulled, self._is_reconnected = float(timestamps[-1]), now, False
+            missing = find_missing((timestamps - timestamps[0]) * self._speed, sfreq)
+        self._t_last, self._has_lost = float(timestamps[-1]), False
         return missing, lost
 
     def _try_again(self, now: float) -> None:
@@ -242,17 +190,19 @@ class LSLSource:
         if now < self._t_try:
             return
         again = [s for s in self._finder.streams() if self._is_again(s)]
+        found = [s for s in again if s.uid != self._stream.uid]
         # An outlet that is still announced may only pause: its inlet is kept.
-        found = [s for s in again if self._inlet is None or s.uid != self._stream.uid]
+        if not found and self._inlet is None and self._stall.silence(now) > _FORGOTTEN_S:
+            found = again
         try:
             if found:
                 self._t_try = now + _BACK_OFF_S[min(self._n_tries, len(_BACK_OFF_S) - 1)]
                 self._n_tries += 1
                 self._eeg, self._info = self._connect(found[0])
-                self._is_reconnected, self._probe = True, None
+                self._has_lost, self._probe = True, None
                 self._stall = StallTimer(time.monotonic())
             elif again and not self._probe and self._stall.silence(now) > _PROBE_S:
-                self._probe = self._open(again[0])
+                self._probe, _ = self._open(again[0])
         except SourceError:
             return  # it is announced but does not answer (yet)
 
@@ -271,33 +221,34 @@ class LSLSource:
             )
         return is_again
 
-    def _open(self, stream: LSLStream) -> Any:
-        """An inlet that is connected and knows the sender's clock."""
+    def _open(self, stream: LSLStream) -> tuple[Any, Any]:
+        """An inlet that is connected and knows the sender's clock; the full description."""
         lsl = self._lsl
         inlet = lsl.StreamInlet(
             stream.handle, _BUFFER_S, recover=False, processing_flags=lsl.proc_clocksync
         )
         try:
-            inlet.open_stream(timeout=_ANSWER_S)
-            # The first estimate takes 640 ms; later ones come from the background.
+            info = inlet.info(timeout=_ANSWER_S)
+            # The first estimate takes 640 ms; later ones come from the background. A replay
+            # begins once the stream is opened, so that comes last.
             inlet.time_correction(timeout=_ANSWER_S)
+            inlet.open_stream(timeout=_ANSWER_S)
         except (lsl.util.LostError, lsl.util.TimeoutError) as error:
             raise SourceError(_no_answer(stream)) from error
-        return inlet
+        return inlet, info
 
     def _connect(self, stream: LSLStream) -> tuple[EEGChannels, StreamInfo]:
-        lsl, inlet = self._lsl, self._open(stream)
+        inlet, info = self._open(stream)
+        channels = read_channels(info)
         try:
-            info = inlet.info(timeout=_ANSWER_S)
-        except (lsl.util.LostError, lsl.util.TimeoutError) as error:
-            raise SourceError(_no_answer(stream)) from error
-        channels, unit = read_channels(info), self._options.unit
-        if not unit and any(not c.unit for c in channels):
-            # To ask for the unit with a hint; these samples are not used.
+            eeg = select_eeg(stream.name, channels, self._options)
+        except StreamInfoError:
+            # The sentence that asks for the unit has a hint, which takes half a second of samples.
             samples, _ = inlet.pull_chunk(timeout=0.5, max_samples=256, as_numpy=True)
-        else:
-            samples = None
-        eeg = select_eeg(stream.name, channels, self._options, samples)
+            eeg = select_eeg(stream.name, channels, self._options, samples)
+        # A replay at another speed says so: its times are shorter than its rate has it.
+        speed = number("speed", info.desc().child_value("speed") or "1")
+        self._speed = speed if 0 < speed <= 1000 else 1.0
         said = info.desc().child_value("honesty")
         honesty: Honesty = "live"
         if said == "replay" or said == "simulated":

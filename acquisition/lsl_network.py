@@ -154,7 +154,7 @@ def list_streams(
 
 def read_channels(info: Any) -> tuple[Channel, ...]:
     """Labels, types and units of a stream's full description."""
-    channels = []
+    channels: list[Channel] = []
     node = info.desc().child("channels").child("channel")
     while not node.empty() and len(channels) < info.channel_count():
         label = node.child_value("label") or node.child_value("name")

@@ -60,7 +60,7 @@ class LSLReplay:
         self._lsl = load_pylsl(known_peers)
         self._streams, self._speed, self._is_looped = streams, speed, is_looped
         self._times = _relative_times(streams)
-        self._outlets = [_outlet(self._lsl, s) for s in streams]
+        self._outlets = [_outlet(self._lsl, s, speed) for s in streams]
         self._n_pushed = [0] * len(streams)
         self._had_consumer = [False] * len(streams)
         self._stop = threading.Event()
@@ -198,7 +198,7 @@ def _relative_times(streams: list[RecordedStream]) -> list[np.ndarray]:
     return [t - t_first for t in levelled]
 
 
-def _outlet(lsl: Any, stream: RecordedStream) -> Any:
+def _outlet(lsl: Any, stream: RecordedStream, speed: float) -> Any:
     kinds = {"f4": "float32", "f8": "double64", "i1": "int8", "i2": "int16", "i4": "int32"}
     kind = "string" if stream.is_text else kinds.get(stream.samples.dtype.str[1:], "double64")
     # Never liblsl's default source_id: two replays of one file would then be taken for one.
@@ -207,6 +207,7 @@ def _outlet(lsl: Any, stream: RecordedStream) -> Any:
         stream.source_id or f"replay {stream.name} {stream.type}",
     )  # fmt: skip
     info.desc().append_child_value("honesty", "replay")
+    info.desc().append_child_value("speed", f"{speed:g}")
     channels = info.desc().append_child("channels")
     for c in stream.channels:
         node = channels.append_child("channel")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ def read_text(path: Path, board: str = "") -> list[RecordedStream]:
     if first.startswith("%openbci"):
         return _openbci(path, head)
     if first.startswith("timestamps,"):
-        return _muse_lsl(path, first)
+        return _muse_lsl(path, head[0])
     if re.match(r"-?\d+\.\d+\t", first):
         return _brainflow(path, board, n_columns=len(first.split("\t")))
     raise RecordingError(
@@ -42,9 +43,9 @@ def read_text(path: Path, board: str = "") -> list[RecordedStream]:
 
 def _numbers(path: Path, delimiter: str, n_skip: int, columns: list[int]) -> np.ndarray:
     try:
-        table = np.loadtxt(
-            path, delimiter=delimiter, skiprows=n_skip, usecols=columns, ndmin=2, encoding="utf-8"
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # "no data" gets its sentence below
+            table = np.loadtxt(path, delimiter=delimiter, skiprows=n_skip, usecols=columns, ndmin=2)
     except (ValueError, IndexError) as error:
         raise RecordingError(
             f"{path.name} has a line that is not as the others ({error}). "
@@ -58,28 +59,24 @@ def _numbers(path: Path, delimiter: str, n_skip: int, columns: list[int]) -> np.
 def _openbci(path: Path, head: list[str]) -> list[RecordedStream]:
     comments = [line for line in head if line.startswith("%")]
     rate = re.search(r"Sample Rate\s*=\s*([\d.]+)", "".join(comments))
-    names = [name.strip() for name in head[len(comments)].split(",")]
+    titles = "".join(head[len(comments) : len(comments) + 1])
+    names = [name.strip() for name in titles.split(",")]
     exg = [i for i, name in enumerate(names) if re.match(r"(EXG|EEG) Channel", name)]
     if not rate or not exg or "Timestamp" not in names:
         raise RecordingError(
             f"{path.name} is OpenBCI text without 'Sample Rate', 'EXG Channel' columns or a "
             "'Timestamp' column. Record it anew with OpenBCI GUI 5 or later."
         )
-    wanted = [names.index("Timestamp"), *exg]
-    has_marker = "Marker Channel" in names
-    table = _numbers(
-        path, ",", len(comments) + 1, wanted + [names.index("Marker Channel")] * has_marker
-    )
+    marks = [i for i, name in enumerate(names) if name == "Marker Channel"]
+    table = _numbers(path, ",", len(comments) + 1, [names.index("Timestamp"), *exg, *marks])
     times = table[:, 0] / 1e3 if table[0, 0] > 1e11 else table[:, 0]  # milliseconds since 1970
     channels = [Channel(names[i], "EEG", "uV") for i in exg]
     eeg = _eeg(path, float(rate.group(1)), channels, times, table[:, 1 : 1 + len(exg)])
     return [eeg, *_marker_streams(path, times, table[:, 1 + len(exg) :], ["Marker Channel"])]
 
 
-def _muse_lsl(path: Path, first: str) -> list[RecordedStream]:
-    with path.open(encoding="utf-8") as file:
-        names = [name.strip() for name in file.readline().split(",")]
-    del first
+def _muse_lsl(path: Path, titles: str) -> list[RecordedStream]:
+    names = [name.strip() for name in titles.split(",")]
     electrodes = [i for i, n in enumerate(names) if i and not n.lower().startswith("marker")]
     markers = [i for i, n in enumerate(names) if n.lower().startswith("marker")]
     table = _numbers(path, ",", 1, [0, *electrodes, *markers])

@@ -28,8 +28,9 @@ from app.settings import Settings
 Role = Literal["acquisition", "worker", "server"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
-# Seconds a child has to tidy up after its parent has gone; the house allows five.
-GRACE = 2.0
+# Seconds a child has to tidy up after its parent has gone. The house allows five until the
+# last is gone, and on two busy cores a worker that loads torch needs three more to notice.
+GRACE = 1.0
 
 
 def write_session(
@@ -49,7 +50,7 @@ def read_error(folder: Path, role: Role) -> tuple[str, ExitCode] | None:
         report = json.loads(path.read_text(encoding="utf-8"))
         path.unlink()
         return str(report["sentence"]), ExitCode(report["exit_code"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -125,7 +126,10 @@ def begin_child(role: Role) -> Child:
     SIGTERM sets `Child.stop`, SIGINT is left to the supervisor, and a thread watches
     the parent. The session's folder is the last argument of the command.
     """
-    child = Child(role, Path(sys.argv[-1]))
+    folder = Path(sys.argv[-1])
+    if not (folder / "session.json").is_file():
+        raise SystemExit(f"There is no session in {folder}; `phosphene serve` starts one.")
+    child = Child(role, folder)
 
     def on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         child.stop.set()

@@ -105,13 +105,12 @@ def _lsl() -> Finding:
 
 
 def _brainflow() -> Finding:
+    from acquisition.brainflow_boards import load_brainflow
+
     try:
-        board_shim = importlib.import_module("brainflow.board_shim").BoardShim
-        return Finding("BrainFlow", "ok", str(board_shim.get_version()))
+        return Finding("BrainFlow", "ok", str(load_brainflow().BoardShim.get_version()))
     except Exception as error:
-        remedy = (
-            "For headsets by BrainFlow: pip install brainflow (x86-64, or a build of your own)."
-        )
+        remedy = "Headsets by BrainFlow need it: pip install brainflow. LSL works without."
         return Finding("BrainFlow", "warn", f"does not load ({error})", remedy)
 
 

@@ -317,7 +317,7 @@ class FlashGuard:
             self._consider(self._waiting, t)
         if self._is_frozen or self._progress == 1:
             self._t = t
-            return GuardedFrame(self._rgb, self._fade, "held", False, self._target.number)
+            return GuardedFrame(self._rgb, self._progress, "held", False, self._target.number)
         step = min(max(t - self._t, 0.0), LONGEST_STEP)
         self._t = t
         self._progress = min(1.0, self._progress + step / self._duration)
@@ -329,23 +329,18 @@ class FlashGuard:
         self._is_slow &= not is_there
         return GuardedFrame(
             self._rgb,
-            self._fade,
+            self._progress,
             "painted" if is_there else "interpolated",
             step > 0,
             self._target.number,
         )
-
-    @property
-    def _fade(self) -> float:
-        """Share of the way, slow at both ends."""
-        return self._progress**2 * (3 - 2 * self._progress)
 
     def _blend(self) -> np.ndarray:
         if self._progress == 1:
             return self._target.rgb
         # In linear light the luminance of every point runs straight from one picture to the
         # other; in sRGB it may dip between them (magenta to green by 0.16), which is a flash.
-        np.multiply(self._way, np.float32(self._fade), out=self._scratch)
+        np.multiply(self._way, np.float32(self._progress), out=self._scratch)
         self._scratch += self._origin
         return to_srgb(self._scratch)
 

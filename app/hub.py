@@ -176,6 +176,8 @@ class Hub:
                 self._notify = None
 
         self._notify = notify
+        # A frame that came before had nobody to notify, and hides those after it.
+        loop.call_soon(self.deliver)
 
     def deliver(self) -> None:
         """Offer the newest frame to every viewer."""

@@ -182,7 +182,8 @@ class Labels:
             if not self._is_open or name == "offset":
                 return None
             # Behind the concepts, so that both can stand in one recording.
-            self.numbers[name] = self._concepts.get(name, len(concepts()) + len(self.numbers))
+            n_others = len(set(self.numbers) - set(self._concepts))
+            self.numbers[name] = self._concepts.get(name, len(self._concepts) + n_others)
         return self.numbers[name], -1
 
 

@@ -112,6 +112,7 @@ class Relay:
     def act(self, action: Action) -> None:
         """Do what the operator asks for."""
         self.state.ask(action)
+        self._changed.set()
         self._send("control", {"action": action})
 
     async def _tell(self) -> None:

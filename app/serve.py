@@ -13,7 +13,7 @@ from pathlib import Path
 from acquisition.errors import SourceNotFoundError
 from app.bundle import find_bundle, read_epoch_spec
 from app.errors import AddressError, SettingsError
-from app.session import Session
+from app.session import Addresses, Session
 from app.settings import DEFAULTS, Settings, has_display
 from app.summary import check_writable
 
@@ -114,9 +114,12 @@ def serve(
         port=_free_port(settings, may_take_another_port, say),
     )
 
-    def on_address(address: str) -> None:
-        say(f"Phosphene paints {settings.source} at {address} (Ctrl-C ends it).")
+    def on_address(addresses: Addresses) -> None:
+        print(f"Phosphene paints {settings.source} at {addresses.operator}", flush=True)
+        if settings.allow_remote:
+            print(f"For those who watch: {addresses.viewers}", flush=True)
+        say("Ctrl-C ends it.")
         if settings.open_browser and has_display():
-            _open_page(address)
+            _open_page(addresses.operator)
 
     Session(settings, say, on_address).run()

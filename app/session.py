@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -128,6 +130,14 @@ class _Watched:
         return {"state": self.state, "restarts": self.restarts, "message": self.message}
 
 
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a session's page is, for the operator and for those who watch."""
+
+    operator: str
+    viewers: str
+
+
 class Session:
     """One run of Phosphene, from the first process to the last.
 
@@ -135,7 +145,7 @@ class Session:
     ----------
     settings : of the session; the port is not 0.
     say : takes sentences for the terminal.
-    on_address : called once with the page's address when the server answers.
+    on_address : called once, when there is a page and EEG for it.
     commands : makes the children's commands from the session's folder.
     """
 
@@ -143,7 +153,7 @@ class Session:
         self,
         settings: Settings,
         say: Callable[[str], None],
-        on_address: Callable[[str], None],
+        on_address: Callable[[Addresses], None],
         commands: Callable[[Path], Mapping[Role, Sequence[str]]] = child_commands,
     ) -> None:
         self._settings = settings
@@ -158,13 +168,18 @@ class Session:
         self._bus: Subscriber
         self._children: dict[Role, _Watched] = {}
 
-    @property
-    def address(self) -> str:
-        """The page's address with the operator's token in the fragment, which no log sees."""
+    def addresses(self) -> Addresses:
+        """Where the page is; tokens stand in the fragment, which no log sees."""
         scheme = "https" if self._settings.tls_cert else "http"
-        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
-        token = f"#operator={self._operator_token}"
-        return f"{scheme}://{host}:{self._settings.port}/{token}"
+        host = self._settings.host
+        if host in ("0.0.0.0", "::"):
+            host = socket.gethostname()
+        host = f"[{host}]" if ":" in host else host
+        page = f"{scheme}://{host}:{self._settings.port}/"
+        return Addresses(
+            f"{page}#operator={self._operator_token}",
+            f"{page}#viewer={self._viewer_token}" if self._viewer_token else page,
+        )
 
     def run(self) -> None:
         """Run until the duration is over, someone stops it, or it cannot begin.
@@ -244,9 +259,13 @@ class Session:
                     self._say(f"The {child.role} process is back.")
                 child.state, child.message = "running", ""
                 child.was_ever_ready = True
-            if child.role == "server" and not self._is_address_told:
-                self._is_address_told = True
-                self._on_address(self.address)
+        if not self._is_address_told and all(
+            self._children[role].was_ever_ready
+            for role in ("server", "acquisition")
+            if role in self._children
+        ):
+            self._is_address_told = True
+            self._on_address(self.addresses())
 
     def _attend(self, child: _Watched, folder: Path) -> None:
         if child.process is None:

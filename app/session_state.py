@@ -111,6 +111,13 @@ class SessionState:
 
     @property
     def is_paused(self) -> bool:
+        """As the operator wants it, also while the worker is being started again."""
+        if self._is_paused_wanted is None:
+            return self._is_worker_paused
+        return self._is_paused_wanted
+
+    @property
+    def _is_worker_paused(self) -> bool:
         return bool(self._worker.get("is_paused", False))
 
     def ask(self, action: Action) -> None:
@@ -121,7 +128,7 @@ class SessionState:
     @property
     def overdue(self) -> Action | None:
         """What the operator asked for and the worker does not do: it was started again."""
-        if self._worker is NOT_HEARD or self._is_paused_wanted in (None, self.is_paused):
+        if self._worker is NOT_HEARD or self._is_paused_wanted in (None, self._is_worker_paused):
             return None
         return "pause" if self._is_paused_wanted else "resume"
 

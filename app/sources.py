@@ -60,14 +60,29 @@ def _lsl(known_peers: tuple[str, ...], timeout: float) -> tuple[tuple[FoundSourc
     for stream in streams:
         wanted = {"name": stream.name, "type": stream.type}
         source = "lsl:" + "&".join(f"{key}={value}" for key, value in wanted.items() if value)
-        found.append(
-            FoundSource(source, stream.name, stream.type, stream.n_channels, stream.sfreq)
-        )
+        found.append(FoundSource(source, stream.name, stream.type, stream.n_channels, stream.sfreq))
     return tuple(found), ""
 
 
 def _boards() -> tuple[tuple[FoundSource, ...], str]:
-    return (), ""
+    from acquisition.brainflow_boards import list_boards
+
+    try:
+        boards = list_boards()
+    except (AcquisitionError, ImportError) as error:
+        return (), str(error)
+    found = [
+        FoundSource(
+            f"brainflow:{board.key}",
+            board.name,
+            "board",
+            len(board.eeg_rows),
+            board.sfreq,
+            tuple(label for label in board.labels if label),
+        )
+        for board in boards
+    ]
+    return tuple(found), ""
 
 
 def sources_text(found: FoundSources) -> str:
@@ -77,7 +92,7 @@ def sources_text(found: FoundSources) -> str:
     lines += [_line(source) for source in found.lsl]
     if found.lsl_error:
         lines[-1] = found.lsl_error
-    lines += ["", "Boards (not looked for: most need a port or an address):"]
+    lines += ["", "Boards by name; most need a port or an address, as ?serial_port=/dev/ttyUSB0:"]
     lines += [_line(source) for source in found.boards]
     if found.board_error:
         lines[-1] = found.board_error
@@ -87,5 +102,6 @@ def sources_text(found: FoundSources) -> str:
 def _line(source: FoundSource) -> str:
     rate = f"{source.sfreq:g} Hz" if source.sfreq else "irregular"
     names = f"  {' '.join(source.ch_names)}" if source.ch_names else ""
+    channels = "channel" if source.n_channels == 1 else "channels"
     kind = f"{source.type}, " if source.type not in ("", "board") else ""
-    return f"  {source.source:36} {kind}{source.n_channels} channels, {rate}{names}"
+    return f"  {source.source:36} {kind}{source.n_channels} {channels}, {rate}{names}"

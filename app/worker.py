@@ -5,6 +5,7 @@ A second thread tells how things are four times a second, also while a bundle lo
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -268,8 +269,13 @@ def main() -> None:
         try:
             bundle = find_bundle(settings.bundle)
             # torch takes seconds to import: telemetry says that it is coming.
+            from diffusers.utils import logging
+
             from models.painter import KeyframePainter
 
+            if not settings.debug:
+                logging.disable_progress_bar()
+                logging.set_verbosity_error()
             painter = KeyframePainter.from_bundle(
                 bundle, settings.seed, worker_threads(settings.threads), settings.device
             )
@@ -281,6 +287,8 @@ def main() -> None:
         finally:
             ended.set()
             teller.join()
+    # Python would take torch apart for two seconds, and nothing is left to tidy.
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ All electrodes of four samples make one token; parameters carry the reference's 
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
@@ -24,10 +23,9 @@ def sincos_positions(n_tokens: int, dim: int) -> torch.Tensor:
     tensor of shape (1, n_tokens, dim), float32.
     """
     # float64 until the end, as the reference computes it.
-    omega = 1.0 / 10000 ** (np.arange(dim // 2, dtype=np.float64) / (dim / 2))
-    angle = np.outer(np.arange(n_tokens, dtype=np.float64), omega)
-    table = np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
-    return torch.from_numpy(table).float()[None]
+    omega = 10000 ** (-torch.arange(dim // 2, dtype=torch.float64) / (dim / 2))
+    angle = torch.outer(torch.arange(n_tokens, dtype=torch.float64), omega)
+    return torch.cat([angle.sin(), angle.cos()], dim=1).float()[None]
 
 
 class Attention(nn.Module):
@@ -130,8 +128,7 @@ class EEGEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
             )
         self.n_tokens = n_times // patch_size
         self.patch_embed = PatchEmbed(in_channels, patch_size, embed_dim)
-        # Row 0 is the cls token's place in the reference; its patches begin at row 1.
-        positions = sincos_positions(self.n_tokens + 1, embed_dim)[:, 1:]
+        positions = sincos_positions(self.n_tokens, embed_dim)
         self.register_buffer("pos_embed", positions, persistent=False)
         self.blocks = nn.ModuleList(Block(embed_dim, num_heads, mlp_ratio) for _ in range(depth))
         self.norm = nn.LayerNorm(embed_dim)

@@ -40,10 +40,10 @@ class MaskedAutoencoder(nn.Module):
             self.register_parameter("cls_token", None)
         self.mask_token = nn.Parameter(0.02 * torch.randn(1, 1, dim))
         self.decoder_embed = nn.Linear(config.embed_dim, dim)
-        # Row 0 is the cls token's and zero, with or without one.
-        positions = sincos_positions(encoder.n_tokens + 1, dim)
-        positions[:, 0] = 0
-        self.register_buffer("decoder_pos_embed", positions, persistent=False)
+        # A cls token has no position: its row is zero.
+        positions = [torch.zeros(1, 1, dim)] if has_cls_token else []
+        positions.append(sincos_positions(encoder.n_tokens, dim))
+        self.register_buffer("decoder_pos_embed", torch.cat(positions, dim=1), persistent=False)
         self.decoder_blocks = nn.ModuleList(
             Block(dim, decoder_num_heads, config.mlp_ratio) for _ in range(decoder_depth)
         )
@@ -91,7 +91,7 @@ class MaskedAutoencoder(nn.Module):
         x = x.gather(1, restore[..., None].expand(-1, -1, x.shape[2]))
         if has_cls:
             x = torch.cat([latent[:, :1], x], dim=1)
-        x = x + self.decoder_pos_embed[:, 1 - int(has_cls) :]
+        x = x + self.decoder_pos_embed
         for block in self.decoder_blocks:
             x = block(x)
         prediction = self.decoder_pred(self.decoder_norm(x))[:, int(has_cls) :]

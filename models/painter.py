@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from models.errors import BundleError
 from models.pipeline import EEGToImagePipeline, load_bundle
 
 
@@ -82,8 +83,14 @@ class KeyframePainter:
         half = {"unet": torch.float16, "vae": torch.float16, "default": torch.float32}
         pipeline = load_bundle(folder, half if is_cuda else torch.float32).to(device)
         path = Path(folder) / "painter.json"
-        sampler = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        return cls(pipeline, seed, **sampler)
+        try:
+            sampler = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            return cls(pipeline, seed, **sampler)
+        except (ValueError, TypeError) as error:
+            raise BundleError(
+                f"{path} does not set the sampler ({error}). It may hold num_inference_steps "
+                "and guidance_scale."
+            ) from error
 
     def warm_up(self) -> None:
         """Paint once from silence, so that the first real frame is as fast as the others."""

@@ -205,7 +205,12 @@ def load_bundle(
             raise BundleError(f"{path} is not JSON ({error}). Copy the bundle again.") from error
     try:
         pipeline = EEGToImagePipeline.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, low_cpu_mem_usage=False
+            folder,
+            dtype=dtype,
+            local_files_only=True,
+            # Never a pickle: a bundle may come from a stranger.
+            use_safetensors=True,
+            low_cpu_mem_usage=False,
         )
     # diffusers and safetensors raise whatever their inner libraries do.
     except Exception as error:

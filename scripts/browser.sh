@@ -4,7 +4,7 @@
 set -u
 
 has_browser() {
-    for name in chromium chromium-browser google-chrome google-chrome-stable; do
+    for name in chromium chromium-browser; do
         command -v "$name" >/dev/null 2>&1 && return
     done
     return 1

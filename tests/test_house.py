@@ -198,6 +198,13 @@ def test_every_link_in_the_docs_leads_somewhere(page: str) -> None:
             assert anchor in slugs, f"{page} links to {link}"
 
 
+@pytest.mark.parametrize("page", pages())
+def test_every_path_in_the_docs_exists(page: str) -> None:
+    tops = "acquisition|app|benchmarks|docs|models|scripts|tests|web|weights"
+    named = re.findall(rf"`((?:{tops})/[\w./-]*)`", text(page))
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
 # Setting up
 
 

@@ -30,7 +30,10 @@ class TinySizes:
     latent_side: int = 4
 
 
-def tiny_parts(sizes: TinySizes = TinySizes()) -> dict[str, Any]:
+TINY = TinySizes()
+
+
+def tiny_parts(sizes: TinySizes = TINY) -> dict[str, Any]:
     """The components, with random weights from a fixed seed."""
     torch.manual_seed(0)
     encoder = EEGEncoder(sizes.n_channels, sizes.n_times, 16, sizes.embed_dim, 1, 2, 1.0)
@@ -64,7 +67,7 @@ def tiny_parts(sizes: TinySizes = TinySizes()) -> dict[str, Any]:
     }
 
 
-def make_tiny_bundle(folder: Path, sizes: TinySizes = TinySizes()) -> Path:
+def make_tiny_bundle(folder: Path, sizes: TinySizes = TINY) -> Path:
     """Write a bundle to `folder`; its pictures are noise."""
     EEGToImagePipeline(**tiny_parts(sizes)).save_pretrained(folder)
     spec = {"ch_names": list(CH_NAMES[: sizes.n_channels]), "n_times": sizes.n_times}

@@ -120,7 +120,15 @@ export class FlashCounter {
     for (let i = 0; i < light.n; i++) this.#follow(light, i, changes.general[i], changes.red[i]);
     this.#count(changes, 1);
     this.#recent.push({ t, ...changes });
-    while (this.#recent[0].t < t - 1) {
+    this.forget(t);
+  }
+
+  /**
+   * Count no more what was over a second ago.
+   * @param {number} t seconds
+   */
+  forget(t) {
+    while (this.#recent.length > 0 && this.#recent[0].t < t - 1) {
       this.#count(this.#recent[0], -1);
       this.#recent.shift();
     }

@@ -7,14 +7,18 @@ import { FlashCounter, Light } from "./flashes.js";
 /** Blocks along a side of the grid on which pictures are judged. */
 export const SIDE = 24;
 
-/** Black to white takes a third of a second: most linear light per second. */
-const SLEW = 3;
+/** Most linear light per second: twice the pace of the server's fades, for frames that come late. */
+const SLEW = 6;
+/** A change of light that is a cut rather than a step of a fade, and the seconds that it takes then. */
+const CUT = 0.35;
+const FADE = 1 / 3;
 /** Seconds that count at most between two drawings: after a stall there is no cut. */
 const LONGEST_STEP = 0.1;
 
-// Before drawing: opposing changes in a second (two make a flash) that may be reached, and in
-// what share of a field more are let pass. After drawing, as a second line: the share that is too much.
-const MOST_CHANGES = 4;
+// Before drawing: opposing changes in a second that may be reached, and in what share of a field
+// more are let pass; two make a flash, so the rule allows six. After drawing, as a second line:
+// the share that is too much.
+const MOST_CHANGES = 5;
 const SPARED_AREA = 0.1;
 const BREACH_AREA = 0.125;
 /** Seconds of standing still after a breach, then of blending slowly. */
@@ -41,6 +45,7 @@ export class Governor {
   tick(t) {
     this.#dt = Math.min(t - this.#t, LONGEST_STEP);
     this.#t = t;
+    this.#counter.forget(t);
   }
 
   /**
@@ -53,10 +58,11 @@ export class Governor {
     if (shown === null || t < this.#tThaw) return 0;
     const wanted = new Light(rgba);
     if (this.#counter.area(MOST_CHANGES, wanted) > SPARED_AREA) return 0;
-    const alpha = (SLEW * dt) / shown.distance(wanted);
+    const distance = shown.distance(wanted);
+    if (distance > CUT && t >= this.#tSlow) this.slowFor(FADE);
     // What is left of a slow blend is divided by the time that is left.
     const slow = t < this.#tSlow ? dt / (this.#tSlow - t) : 1;
-    return Math.min(1, alpha, slow);
+    return Math.min(1, (SLEW * dt) / distance, slow);
   }
 
   /**

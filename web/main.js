@@ -9,6 +9,8 @@ import { Traces } from "./traces.js";
 
 /** Seconds without any EEG or picture after which the page says so. */
 const STALL = 4;
+/** Seconds for which it is said what the server refused. */
+const COMPLAINT = 8;
 /** Seconds in which a second press on Stop confirms the first. */
 const CONFIRM = 4;
 const ACKNOWLEDGED = "phosphene: warning acknowledged";
@@ -27,7 +29,8 @@ const stage = new Stage(canvas("picture"), canvas("ambient"), (header, isDrawn) 
 let isConnected = false;
 let hasConnected = false;
 let tHeard = now();
-let error = "";
+/** What the server refused, and when. */
+let error = { sentence: "", t: -Infinity };
 /** @type {StateHeader | null} */
 let state = null;
 
@@ -43,28 +46,29 @@ const socket = new Socket(
       state = header;
       panels.showState(header);
       traces.name(header.ch_names);
-    } else if (type === "error") error = header.sentence;
+    } else if (type === "error") complain(header.sentence);
     if (type === "frame" || type === "traces") tHeard = now();
   },
   (is) => {
     isConnected = is;
     hasConnected ||= is;
     tHeard = now();
-    if (is) error = "";
     document.body.classList.toggle("away", !is);
     tell();
   },
 );
 
+/** @param {string} text */
+function complain(text) {
+  error = { sentence: text, t: now() };
+}
+
 /** The most important thing to say, or "". */
 function sentence() {
   if (stage.isFrozen) return "The picture stands still. Press Esc to go on.";
-  if (!isConnected) {
-    if (error) return error;
-    return hasConnected ? "The server does not answer. Trying again." : "Connecting.";
-  }
+  if (now() - error.t < COMPLAINT) return error.sentence;
+  if (!isConnected) return hasConnected ? "The server does not answer. Trying again." : "Connecting.";
   if (state?.sentence) return state.sentence;
-  if (error) return error;
   if (state?.is_paused) return "Paused by the operator.";
   if (now() - tHeard > STALL) return "No EEG and no picture has arrived for some seconds.";
   return "";
@@ -143,7 +147,7 @@ async function enter() {
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ token }),
   });
-  if (!response.ok) error = (await response.json()).sentence;
+  if (!response.ok) complain((await response.json()).sentence);
 }
 
 /** Nothing is drawn before the warning was acknowledged. */
@@ -160,7 +164,7 @@ function warned() {
   });
 }
 
-await Promise.all([warned(), enter().catch(() => (error = "The server does not answer."))]);
+await Promise.all([warned(), enter().catch(() => complain("The server does not answer."))]);
 listen();
 socket.connect();
 requestAnimationFrame(draw);

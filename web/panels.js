@@ -40,7 +40,7 @@ const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
 /** @param {Percentiles} latency */
 function seconds(latency) {
   if (!latency || latency.p50 === null) return "no figure yet";
-  return `${(latency.p50 / 1000).toFixed(2)} s, p95 ${(latency.p95 / 1000).toFixed(2)} s`;
+  return `${(latency.p50 / 1000).toFixed(2)} s · p95 ${(latency.p95 / 1000).toFixed(2)} s`;
 }
 
 export class Panels {

@@ -3,10 +3,18 @@
 import { Governor, SIDE, STILL_FADE, STILL_INTERVAL } from "./governor.js";
 
 /** @typedef {import("./wire.js").FrameHeader} FrameHeader */
-/** @typedef {{header: FrameHeader, bitmap: ImageBitmap, grid: Uint8ClampedArray}} Decoded */
+/**
+ * @typedef {object} Decoded
+ * @property {FrameHeader} header
+ * @property {ImageBitmap} bitmap
+ * @property {Uint8ClampedArray} grid what the governor sees of it
+ * @property {boolean} isDone whether it was said to be drawn
+ */
 
 /** Longest side of the canvas in pixels: smooth enlargement beyond that is left to the browser. */
 const CANVAS_SIDE = 1024;
+/** "Drawn" means moved to the new picture by this share of the way. */
+const FIRST_USE = 0.1;
 /** The surround is the same picture in this many pixels a side, blurred by enlarging it. */
 const AMBIENT_SIDE = 20;
 
@@ -38,6 +46,9 @@ export class Stage {
   /** @type {Decoded | null} what is being drawn */
   #current = null;
   #tStill = -Infinity;
+  /** Which picture is on screen, and how far the way to it is gone. */
+  #number = -1;
+  #fade = 0;
 
   isFrozen = false;
   /** Whether pictures come rarely and fade slowly (prefers-reduced-motion). */
@@ -77,7 +88,7 @@ export class Stage {
       try {
         const bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
         if (this.#next !== null) this.#pass(this.#next);
-        this.#next = { header, bitmap, grid: this.#readBack(bitmap) };
+        this.#next = { header, bitmap, grid: this.#readBack(bitmap), isDone: false };
       } catch {
         // No picture: the next one is not to wait for it.
         this.onDone(header, false);
@@ -99,20 +110,41 @@ export class Stage {
     }
     this.#turnToNewest(t);
     if (this.#current === null) return;
-    const { bitmap, header, grid } = this.#current;
-    const alpha = this.#governor.allow(grid);
+    const alpha = this.#governor.allow(this.#current.grid);
     if (alpha === 0) return;
-    this.#fit(bitmap);
+    this.#lay(this.#current.bitmap, alpha);
+    this.#note(this.#current, alpha);
+    if (alpha < 1) return;
+    this.#current.bitmap.close();
+    this.#current = null;
+  }
+
+  /**
+   * @param {ImageBitmap} bitmap
+   * @param {number} alpha
+   */
+  #lay(bitmap, alpha) {
     const shown = this.#shown;
+    this.#fit(bitmap);
     shown.globalAlpha = alpha;
     shown.drawImage(bitmap, 0, 0);
     this.#picture.drawImage(shown.canvas, 0, 0, CANVAS_SIDE, CANVAS_SIDE);
     this.#ambient.drawImage(shown.canvas, 0, 0, AMBIENT_SIDE, AMBIENT_SIDE);
     this.#governor.drawn(this.#readBack(shown.canvas));
-    if (alpha < 1) return;
-    bitmap.close();
-    this.#current = null;
-    this.onDone(header, true);
+  }
+
+  /**
+   * Say that a frame is drawn as soon as that is true of what is seen.
+   * @param {Decoded} frame
+   * @param {number} alpha
+   */
+  #note(frame, alpha) {
+    const { picture, fade } = frame.header;
+    if (picture !== this.#number) [this.#number, this.#fade] = [picture, 0];
+    this.#fade += alpha * (fade - this.#fade);
+    if (frame.isDone || (alpha < 1 && this.#fade < FIRST_USE)) return;
+    frame.isDone = true;
+    this.onDone(frame.header, true);
   }
 
   /** @param {number} t */

@@ -43,11 +43,18 @@ def reconstruction_loss(images: torch.Tensor, decoded: torch.Tensor) -> torch.Te
     return loss
 
 
-def train(pictures: Path, out: Path, schedule: Schedule, batch: int = 16) -> AutoencoderTiny:
-    """Train the VAE and save it to `out / "vae"`, its latents scaled to unit variance."""
+def train(
+    pictures: Path, out: Path, schedule: Schedule, batch: int = 16, start: Path | None = None
+) -> None:
+    """Train the VAE and save it to `out / "vae"`, its latents scaled to unit variance.
+
+    With `start`, an already trained VAE, only the decoder learns on: the latents stay
+    what a U-Net was trained on.
+    """
     images = PreparedSet(pictures).pictures()
     torch.manual_seed(schedule.seed)
-    vae = build_vae()
+    vae = AutoencoderTiny.from_pretrained(start) if start else build_vae()
+    vae.encoder.requires_grad_(start is None)
 
     def draw(generator: torch.Generator, n: int) -> torch.Tensor:
         index = torch.randint(len(images), (n,), generator=generator)
@@ -76,12 +83,13 @@ def train(pictures: Path, out: Path, schedule: Schedule, batch: int = 16) -> Aut
             "size": size,
         }
 
-    run_stage(out, {"vae": vae}, vae.parameters(), loss_of_step, schedule, averaged="vae")
-    with torch.no_grad():
-        latents = vae.encode(draw(torch.Generator().manual_seed(1), 256)).latents
-    vae.register_to_config(scaling_factor=round(float(1 / latents.std()), 5))
+    trained = [p for p in vae.parameters() if p.requires_grad]
+    run_stage(out, {"vae": vae}, trained, loss_of_step, schedule, averaged="vae")
+    if start is None:
+        with torch.no_grad():
+            latents = vae.encode(draw(torch.Generator().manual_seed(1), 256)).latents
+        vae.register_to_config(scaling_factor=round(float(1 / latents.std()), 5))
     vae.save_pretrained(out / "vae")
-    return vae
 
 
 def main() -> None:
@@ -91,12 +99,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--start", type=Path, help="train only the decoder of this VAE on")
     arguments = parser.parse_args()
     train(
         arguments.pictures,
         arguments.out,
         Schedule(steps=arguments.steps, lr=arguments.lr),
         arguments.batch,
+        arguments.start,
     )
 
 

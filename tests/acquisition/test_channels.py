@@ -35,7 +35,7 @@ def test_a_missing_unit_is_asked_for_with_a_hint() -> None:
         select_eeg("S", channels, SourceOptions(), rng.normal(4000, 10, (500, 2)))
     with pytest.raises(StreamInfoError, match=r"as they would in V\."):
         select_eeg("S", channels, SourceOptions(), rng.normal(0.004, 1e-5, (500, 2)))
-    with pytest.raises(StreamInfoError, match="states no unit. Say which it is"):
+    with pytest.raises(StreamInfoError, match=r"states no unit\. Say which it is"):
         select_eeg("S", channels, SourceOptions())
 
 
@@ -51,14 +51,14 @@ def test_the_operators_word_overrides_the_streams() -> None:
 
 
 def test_an_unknown_unit_of_the_operator_is_refused() -> None:
-    with pytest.raises(StreamInfoError, match="--unit is 'parsec'. Use one of uV, mV, V or nV"):
+    with pytest.raises(StreamInfoError, match=r"--unit is 'parsec'\. Use one of uV, mV, V or nV"):
         select_eeg("S", NAMED, SourceOptions(unit="parsec"))
 
 
 @pytest.mark.parametrize("labels", [("", ""), ("ch1", "ch2"), ("EXG Channel 0", "EXG Channel 1")])
 def test_labels_that_name_no_place_are_asked_for(labels: tuple[str, str]) -> None:
     channels = [Channel(label, "EEG", "uV") for label in labels]
-    with pytest.raises(StreamInfoError, match="'S' has 2 EEG channels .*--ch-names Fp1,Fp2"):
+    with pytest.raises(StreamInfoError, match=r"'S' has 2 EEG channels .*--ch-names Fp1,Fp2"):
         select_eeg("S", channels, SourceOptions())
 
 

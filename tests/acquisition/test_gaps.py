@@ -1,5 +1,7 @@
 """Missing samples are found; jitter is not taken for them."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -90,13 +92,15 @@ def test_cutting_changes_neither_samples_nor_numbers_nor_times(
     whole = SampleGrid().chunks(data, times, np.array(missing))
     grid, parts = SampleGrid(), []
     bounds = sorted({0, n, *(c for c in cuts if c < n)})
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, stop in pairwise(bounds):
         part = slice(start, stop)
         parts += grid.chunks(data[:, part], times[part], np.array(missing)[part])
     for chunks in (whole, parts):
         assert np.concatenate([c.data for c in chunks], axis=1).tolist() == data.tolist()
         assert all(np.all(np.diff(c.timestamps) >= 0) for c in chunks)
-    numbers = [np.concatenate([np.arange(c.first_sample, c.end) for c in cs]) for cs in (whole, parts)]
+    numbers = [
+        np.concatenate([np.arange(c.first_sample, c.end) for c in cs]) for cs in (whole, parts)
+    ]
     assert numbers[0].tolist() == numbers[1].tolist()
     assert numbers[0].tolist() == (np.cumsum(missing) + np.arange(n)).tolist()
     stamps = [np.concatenate([c.timestamps for c in cs]) for cs in (whole, parts)]

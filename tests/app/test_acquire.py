@@ -45,7 +45,7 @@ class Listed:
         self.info = info
         self._readings = iter(readings)
 
-    def read(self, timeout: float) -> Reading:  # noqa: ARG002
+    def read(self, timeout: float) -> Reading:
         reading = next(self._readings, None)
         if reading is None:
             raise SourceError("The device is gone. Plug it in again.")

@@ -1,5 +1,6 @@
 """From the worker's pictures to the viewers' slots."""
 
+import asyncio
 import io
 import threading
 import time
@@ -287,6 +288,24 @@ def test_frames_that_nobody_delivered_are_one_when_somebody_does(hub, guard):
     hub.deliver()
     assert unpack(slot.take(100.0)).header["fade"] == 1.0
     assert slot.take(100.0) is None
+
+
+def test_a_frame_from_before_the_loop_does_not_stop_those_after_it(hub):
+    async def watch():
+        slot = hub.join(lambda: None)
+        hub.attach(asyncio.get_running_loop())
+        await asyncio.sleep(0)
+        first = slot.take(100.0)
+        await asyncio.to_thread(show_and_tick, 2)
+        await asyncio.sleep(0)
+        return [unpack(message).header["picture"] for message in (first, slot.take(100.0))]
+
+    def show_and_tick(number):
+        hub.show(worker_frame(number))
+        hub.tick()
+
+    show_and_tick(1)
+    assert asyncio.run(watch()) == [1, 2]
 
 
 def test_an_unsure_epoch_keeps_the_picture_and_tells_its_own_concepts(hub):

@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ import pytest
 import app.session
 from app.child import ROLES, Role
 from app.errors import ChildFailedError, ExitCode, SummaryError
-from app.session import Session, child_commands
+from app.session import Addresses, Session, child_commands
 from app.settings import Settings
 from app.summary import Summary, check_writable, percentiles, write_summary
 
@@ -46,7 +47,7 @@ def interrupt() -> None:
 def test_ctrl_c_ends_all_children_and_writes_the_summary(tmp_path: Path) -> None:
     out = tmp_path / "summary.json"
     said: list[str] = []
-    settings = Settings(duration=20, summary=str(out))
+    settings = Settings(duration=60, summary=str(out))
     session = Session(settings, said.append, lambda _: interrupt(), fakes(tmp_path))
 
     session.run()
@@ -54,23 +55,41 @@ def test_ctrl_c_ends_all_children_and_writes_the_summary(tmp_path: Path) -> None
     assert not any(is_alive(pid_of(tmp_path, role)) for role in ROLES)
     assert said == []
     summary = json.loads(out.read_text())
-    assert summary["duration_s"] < 10
+    assert summary["duration_s"] < 30
     assert summary["frames_sent"] == 20
 
 
 def test_the_address_carries_the_token_in_its_fragment(tmp_path: Path) -> None:
-    addresses: list[str] = []
+    told: list[Addresses] = []
 
-    def on_address(address: str) -> None:
-        addresses.append(address)
+    def on_address(addresses: Addresses) -> None:
+        told.append(addresses)
         interrupt()
 
     Session(Settings(port=4321), print, on_address, fakes(tmp_path)).run()
 
-    [address] = addresses
-    place, _, token = address.partition("#operator=")
-    assert place == "http://127.0.0.1:4321/"
+    [addresses] = told
+    page, _, token = addresses.operator.partition("#operator=")
+    assert page == addresses.viewers == "http://127.0.0.1:4321/"
     assert len(token) >= 32
+
+
+def test_beyond_this_machine_viewers_have_a_token_of_their_own() -> None:
+    settings = Settings(host="::", allow_remote=True, tls_cert="c", tls_key="k", port=4321)
+    addresses = Session(settings, print, lambda _: None).addresses()
+
+    page, _, token = addresses.viewers.partition("#viewer=")
+    assert page == f"https://{socket.gethostname()}:4321/"
+    assert len(token) >= 32
+    assert token not in addresses.operator
+
+
+def test_no_address_is_told_before_there_is_eeg(tmp_path: Path) -> None:
+    said: list[Addresses] = []
+    commands = fakes(tmp_path, acquisition="montage")
+    with pytest.raises(ChildFailedError):
+        Session(Settings(duration=60), print, said.append, commands).run()
+    assert said == []
 
 
 def test_a_killed_child_is_started_again_and_counted(tmp_path: Path) -> None:
@@ -82,8 +101,7 @@ def test_a_killed_child_is_started_again_and_counted(tmp_path: Path) -> None:
         if sentence == "The worker process is back.":
             interrupt()
 
-    settings = Settings(duration=20, summary=str(out))
-    # The worker has told of its frames long before the server, which begins last, is killed.
+    settings = Settings(duration=60, summary=str(out))
     Session(
         settings,
         say,
@@ -103,7 +121,7 @@ def test_a_killed_child_is_started_again_and_counted(tmp_path: Path) -> None:
 def test_telemetry_says_which_child_is_restarting(tmp_path: Path) -> None:
     # This server notes how the worker is said to be, and stops the session when it is back.
     Session(
-        Settings(duration=20),
+        Settings(duration=60),
         lambda _: None,
         lambda _: os.kill(pid_of(tmp_path, "worker"), signal.SIGKILL),
         fakes(tmp_path, server="listens"),
@@ -121,7 +139,7 @@ def test_telemetry_says_which_child_is_restarting(tmp_path: Path) -> None:
 
 def test_bad_input_ends_the_session_with_the_childs_sentence_and_code(tmp_path: Path) -> None:
     session = Session(
-        Settings(duration=20), print, lambda _: None, fakes(tmp_path, acquisition="montage")
+        Settings(duration=60), print, lambda _: None, fakes(tmp_path, acquisition="montage")
     )
     with pytest.raises(ChildFailedError, match="Two electrodes are known; three") as caught:
         session.run()
@@ -137,7 +155,7 @@ def test_a_child_that_never_gets_ready_is_not_started_for_ever(
     monkeypatch.setattr(app.session, "MOST_EARLY_DEATHS", 2)
     said: list[str] = []
     session = Session(
-        Settings(duration=20), said.append, lambda _: None, fakes(tmp_path, worker="silent")
+        Settings(duration=60), said.append, lambda _: None, fakes(tmp_path, worker="silent")
     )
     with pytest.raises(ChildFailedError, match="ended unexpectedly with exit code 7") as caught:
         session.run()
@@ -152,7 +170,7 @@ def test_a_defect_is_named_without_a_traceback(
 ) -> None:
     monkeypatch.setattr(app.session, "MOST_EARLY_DEATHS", 1)
     session = Session(
-        Settings(duration=20), print, lambda _: None, fakes(tmp_path, worker="defect")
+        Settings(duration=60), print, lambda _: None, fakes(tmp_path, worker="defect")
     )
     with pytest.raises(ChildFailedError, match=r"KeyError: 'sfreq'.*--debug"):
         session.run()
@@ -162,8 +180,8 @@ def test_a_defect_is_named_without_a_traceback(
 
 def test_the_operator_may_stop_the_session_from_the_page(tmp_path: Path) -> None:
     started = time.monotonic()
-    Session(Settings(duration=20), print, lambda _: None, fakes(tmp_path, server="stops")).run()
-    assert time.monotonic() - started < 10
+    Session(Settings(duration=60), print, lambda _: None, fakes(tmp_path, server="stops")).run()
+    assert time.monotonic() - started < 30
 
 
 def test_the_session_ends_by_itself_after_its_duration(tmp_path: Path) -> None:
@@ -177,7 +195,7 @@ def test_a_child_that_does_not_listen_is_killed(
 ) -> None:
     monkeypatch.setattr(app.session, "PATIENCE", 0.3)
     Session(
-        Settings(duration=20), print, lambda _: interrupt(), fakes(tmp_path, worker="deaf")
+        Settings(duration=60), print, lambda _: interrupt(), fakes(tmp_path, worker="deaf")
     ).run()
     assert not is_alive(pid_of(tmp_path, "worker"))
 

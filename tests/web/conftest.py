@@ -211,6 +211,24 @@ def room() -> Iterator[Room]:
     room.close()
 
 
+@pytest.fixture(scope="module")
+def lasting_room() -> Iterator[Room]:
+    """For tests that only read from it."""
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    room = Room(FlashGuard()).start()
+    yield room
+    room.close()
+
+
+@pytest.fixture(scope="module")
+def modules(browser: Any, lasting_room: Room) -> Iterator[Any]:
+    """A page that waits for its warning to be acknowledged, for its modules alone."""
+    page = browser.new_page()
+    page.goto(lasting_room.address)
+    yield page
+    page.close()
+
+
 @pytest.fixture
 def open_room() -> Iterator[Room]:
     """Without the server's guard."""
@@ -254,8 +272,9 @@ class _page:
         return page
 
     def _note(self, message: Any) -> None:
-        # That a server is away is said by the browser itself, and is no fault of the page.
-        if message.type in ("error", "warning") and not re.search("ERR_CONN|WebSocket", message.text):
+        # That a server is away or refuses is said by the browser, and is no fault of the page.
+        is_of_server = re.search("ERR_CONN|WebSocket|401", message.text)
+        if message.type in ("error", "warning") and not is_of_server:
             self._complaints.append(message.text)
 
     def __exit__(self, kind: object, *_: object) -> None:

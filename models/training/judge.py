@@ -1,0 +1,101 @@
+"""The judge: names the concept in a picture; trained apart, used only to score.
+
+    python -m models.training.judge runs/pictures runs/pictures-test runs/judge
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import nn
+
+from models.training.prepared import PreparedSet, Shards, images_to_tensor
+from models.training.stage import Schedule, run_stage
+
+
+class Judge(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """A small convolutional classifier of pictures (n, 3, 128, 128) in -1 to 1."""
+
+    @register_to_config
+    def __init__(self, n_concepts: int = 40, width: int = 24) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 3
+        for out in (width, 2 * width, 4 * width, 6 * width):
+            layers += [
+                nn.Conv2d(channels, out, 3, stride=2, padding=1),
+                nn.GroupNorm(4, out),
+                nn.GELU(),
+                nn.Conv2d(out, out, 3, padding=1, groups=out),
+                nn.Conv2d(out, out, 1),
+                nn.GELU(),
+            ]
+            channels = out
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Linear(channels, n_concepts)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Logits (n, n_concepts)."""
+        # Maximum and mean: the object may be small, the background large.
+        maps = self.features(pictures).flatten(2)
+        out: torch.Tensor = self.head(maps.mean(2) + maps.amax(2))
+        return out
+
+
+def blur(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Soften half of a batch and add noise, so that the judge does not live on sharp edges."""
+    factor = int(torch.randint(1, 4, (1,), generator=generator))
+    small = F.avg_pool2d(pictures, factor) if factor > 1 else pictures
+    soft = F.interpolate(small, size=pictures.shape[-2:], mode="bilinear", align_corners=False)
+    some = torch.rand(len(pictures), 1, 1, 1, generator=generator) < 0.5
+    return torch.where(some, soft, pictures) + 0.03 * torch.randn_like(pictures)
+
+
+@torch.no_grad()
+def accuracy(judge: Judge, pictures: Shards) -> float:
+    """Share of the set's pictures that the judge names rightly."""
+    label = pictures["label"]
+    right = 0
+    for index in torch.arange(len(pictures)).split(128):
+        logits = judge(images_to_tensor(pictures.rows("images", index)))
+        right += int((logits.argmax(1) == label[index]).sum())
+    return right / len(pictures)
+
+
+def train(pictures: Path, test: Path, out: Path, schedule: Schedule, batch: int = 64) -> None:
+    """Train the judge and save it to `out / "judge"`."""
+    data, held_out = PreparedSet(pictures).pictures(), PreparedSet(test).pictures()
+    label = data["label"]
+    torch.manual_seed(schedule.seed)
+    judge = Judge()
+
+    def loss_of_step(step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        index = torch.randint(len(data), (batch,), generator=generator)
+        x = blur(images_to_tensor(data.rows("images", index)), generator)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = judge(x)
+        loss = F.cross_entropy(logits.float(), label[index])
+        return {"loss": loss, "top1": (logits.argmax(1) == label[index]).float().mean()}
+
+    run_stage(out, {"judge": judge}, judge.parameters(), loss_of_step, schedule, averaged="judge")
+    print(f"judge on held-out pictures: {accuracy(judge, held_out):.4f}")
+    judge.save_pretrained(out / "judge")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("pictures", "test", "out"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    a = parser.parse_args()
+    train(a.pictures, a.test, a.out, Schedule(a.steps, a.lr))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Concepts, compositions and what they look like."""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from acquisition.stimuli import (
+    BACKGROUND_HUES,
+    FEATURE_NAMES,
+    Composition,
+    concepts,
+    features,
+    random_composition,
+)
+
+
+@pytest.fixture
+def composition() -> Composition:
+    return random_composition(np.random.default_rng(0), 3)
+
+
+def test_there_are_forty_concepts_each_with_its_own_class_name_and_character() -> None:
+    assert len(concepts()) == 40
+    for attribute in ("wnid", "name", "character"):
+        assert len({getattr(c, attribute) for c in concepts()}) == 40
+    assert all(c.wnid.startswith("n") and len(c.wnid) == 9 for c in concepts())
+
+
+def test_substitutions_are_named() -> None:
+    notes = {c.name: c.note for c in concepts()}
+    for name in ("car", "teapot", "golf", "basket", "postbox", "rocket", "shirt"):
+        assert "substitution" in notes[name]
+
+
+def test_the_same_seed_draws_the_same_composition() -> None:
+    a = random_composition(np.random.default_rng(5), 1)
+    assert a == random_composition(np.random.default_rng(5), 1)
+    assert a != random_composition(np.random.default_rng(6), 1)
+
+
+def test_caption_names_concept_colour_size_and_place(composition: Composition) -> None:
+    c = replace(
+        composition, hue=BACKGROUND_HUES["blue"], saturation=0.8, size=0.85, x=0.3, y=0.7
+    )
+    assert c.caption == "a large horse on the bottom left of a blue background"
+    assert replace(c, saturation=0.05, value=0.9).colour_name == "white"
+
+
+def test_each_side_of_the_picture_moves_its_own_features(composition: Composition) -> None:
+    base = features(composition)
+    assert base.shape == (len(FEATURE_NAMES),)
+
+    def moved(**change: object) -> set[str]:
+        difference = features(replace(composition, **change)) - base  # type: ignore[arg-type]
+        return {n for n, d in zip(FEATURE_NAMES, difference, strict=True) if abs(d) > 1e-9}
+
+    assert moved(x=0.1) == {"x"}
+    assert moved(size=0.5) == {"size"}
+    assert moved(hue=(composition.hue + 0.5) % 1) <= {
+        "background_luminance",
+        "background_red_green",
+        "background_blue_yellow",
+    }
+    assert moved(is_mirrored=not composition.is_mirrored) <= {"axis_cos", "axis_sin"}
+    assert moved(label=7) >= {"object_luminance", "aspect", "fill"}
+
+
+def test_background_features_follow_the_colour(composition: Composition) -> None:
+    red = replace(composition, hue=0.0, saturation=1.0, value=1.0)
+    blue = replace(red, hue=BACKGROUND_HUES["blue"])
+    place = FEATURE_NAMES.index("background_red_green")
+    assert features(red)[place] == pytest.approx(1.0)
+    rgb = colorsys.hsv_to_rgb(blue.hue, 1.0, 1.0)
+    assert features(blue)[place] == pytest.approx(rgb[0] - rgb[1])

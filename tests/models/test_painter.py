@@ -1,0 +1,64 @@
+"""The keyframe painter: same epoch and seed, same picture."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.errors import BundleError, EpochShapeError
+from models.painter import KeyframePainter
+
+
+def epoch(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(32, 256)).astype(np.float32)
+
+
+def test_the_same_epoch_and_seed_give_the_same_picture(tiny_bundle: Path) -> None:
+    painter = KeyframePainter.from_bundle(tiny_bundle, seed=3)
+    painter.warm_up()
+    a = painter.paint(epoch(0))
+    painter.paint(epoch(1))
+    b = painter.paint(epoch(0))
+    np.testing.assert_array_equal(a.rgb, b.rgb)
+    other = KeyframePainter.from_bundle(tiny_bundle, seed=4).paint(epoch(0))
+    assert not np.array_equal(a.rgb, other.rgb)
+
+
+def test_a_frame_has_pixels_all_concepts_and_times(tiny_bundle: Path) -> None:
+    painted = KeyframePainter.from_bundle(tiny_bundle).paint(epoch(0))
+    assert painted.rgb.shape == (32, 32, 3)
+    assert painted.rgb.dtype == np.uint8
+    assert len(painted.concepts) == 40
+    confidences = [c for _, c in painted.concepts]
+    assert confidences == sorted(confidences, reverse=True)
+    assert sum(confidences) == pytest.approx(1.0, abs=1e-4)
+    assert painted.encode_ms > 0
+    assert painted.paint_ms > 0
+
+
+def test_sampler_settings_come_from_the_bundle(tiny_bundle: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    (folder / "painter.json").write_text(
+        json.dumps({"num_inference_steps": 1, "guidance_scale": 2.0})
+    )
+    painter = KeyframePainter.from_bundle(folder)
+    assert (painter.num_inference_steps, painter.guidance_scale) == (1, 2.0)
+
+
+def test_a_sampler_that_is_not_understood_is_a_bundle_error(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    for text in ("{", '{"steps": 3}', "[]"):
+        (folder / "painter.json").write_text(text)
+        with pytest.raises(BundleError, match=r"painter\.json"):
+            KeyframePainter.from_bundle(folder)
+
+
+def test_an_epoch_of_another_shape_is_refused(tiny_bundle: Path) -> None:
+    with pytest.raises(EpochShapeError, match="not \\(16, 256\\)"):
+        KeyframePainter.from_bundle(tiny_bundle).paint(np.zeros((16, 256), np.float32))

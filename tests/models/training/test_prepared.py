@@ -1,0 +1,52 @@
+"""Prepared sets: rows across shards, and broken ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from models.errors import PreparedSetError
+from models.training.prepared import PreparedSet, images_to_tensor
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "spec.json").write_text(json.dumps({"honesty": "simulated"}))
+    for number, first in enumerate((0, 3)):
+        n = 3 - number
+        save_file(
+            {
+                "eeg": torch.arange(first, first + n)[:, None, None].expand(n, 2, 4).float().contiguous(),
+                "label": torch.arange(first, first + n),
+            },
+            tmp_path / f"epochs-{number:05d}.safetensors",
+        )
+    return tmp_path
+
+
+def test_rows_come_from_the_shards_that_hold_them_in_the_order_asked(folder: Path) -> None:
+    epochs = PreparedSet(folder).epochs()
+    assert len(epochs) == 5
+    index = torch.tensor([4, 0, 3, 2, 2])
+    assert epochs.rows("eeg", index)[:, 0, 0].tolist() == index.tolist()
+    assert epochs["label"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_missing_and_damaged_sets_get_their_sentence(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(PreparedSetError, match=r"no spec\.json.*phosphene prepare"):
+        PreparedSet(tmp_path / "nowhere")
+    with pytest.raises(PreparedSetError, match="holds no pictures-"):
+        PreparedSet(folder).pictures()
+    shard = folder / "epochs-00001.safetensors"
+    shard.write_bytes(shard.read_bytes()[:20])
+    with pytest.raises(PreparedSetError, match="epochs-00001.safetensors is damaged"):
+        PreparedSet(folder).epochs()
+
+
+def test_pixels_become_minus_one_to_one_channels_first() -> None:
+    images = torch.tensor([0, 255, 51], dtype=torch.uint8).view(1, 1, 1, 3)
+    assert images_to_tensor(images).flatten().tolist() == pytest.approx([-1.0, 1.0, -0.6])
