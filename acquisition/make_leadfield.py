@@ -19,7 +19,12 @@ from acquisition.simulated import CH_NAMES
 
 RADIUS = 0.09
 # Metres in head coordinates, mirrored to the other hemisphere: x right, y front, z up.
-VISUAL = [(0.010, -0.070, 0.030), (0.012, -0.066, 0.045), (0.025, -0.062, 0.035), (0.035, -0.055, 0.028)]
+VISUAL = [
+    (0.010, -0.070, 0.030),
+    (0.012, -0.066, 0.045),
+    (0.025, -0.062, 0.035),
+    (0.035, -0.055, 0.028),
+]
 CATEGORY = [
     (0.040, -0.042, 0.012),
     (0.050, -0.028, 0.008),

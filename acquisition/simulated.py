@@ -159,7 +159,9 @@ def _mix(population: np.ndarray, own: np.ndarray, share: float) -> np.ndarray:
 class _Patterns:
     """Random response patterns of the population, one subject or one session."""
 
-    def __init__(self, rng: np.random.Generator, n_visual: int, n_category: int, n_late: int) -> None:
+    def __init__(
+        self, rng: np.random.Generator, n_visual: int, n_category: int, n_late: int
+    ) -> None:
         n_concepts = len(concepts())
         self.visual_axis = rng.normal(size=(n_visual, 3))
         self.category_axis = rng.normal(size=(n_category, 3))
@@ -459,7 +461,9 @@ class SimulatedSource:
             self._sleep(min(wait, timeout))
             if wait > timeout:
                 return Reading()
-        n = max(self.chunk_times, int((self._now() - self._start) * SFREQ * self._speed) - self._read)
+        n = max(
+            self.chunk_times, int((self._now() - self._start) * SFREQ * self._speed) - self._read
+        )
         n -= n % self.chunk_times
         while self._data.shape[1] < n:
             block, events = self._subject.next_block()
@@ -478,7 +482,9 @@ class SimulatedSource:
 
     def _marker(self, sample: int, label: str, composition: Composition | None) -> Marker:
         details = (
-            {"label": composition.label, "composition": composition.to_dict()} if composition else {}
+            {"label": composition.label, "composition": composition.to_dict()}
+            if composition
+            else {}
         )
         return Marker(float(self._time(np.array(sample))), label, details)
 
@@ -491,7 +497,9 @@ def open_simulated(
 ) -> SimulatedSource:
     """Open `simulated:?subject=0&session=10000&seed=1`; every parameter may be left out."""
     if target:
-        raise SourceError(f"'simulated:{target}': parameters follow a question mark, as simulated:?seed=1.")
+        raise SourceError(
+            f"'simulated:{target}': parameters follow a question mark, as simulated:?seed=1."
+        )
     known = {"subject", "session", "seed"}
     if unknown := sorted(set(parameters) - known):
         raise SourceError(
@@ -504,5 +512,7 @@ def open_simulated(
     if any(value < 0 for value in values.values()):
         raise SourceError("simulated: takes numbers from zero upwards.")
     if options.ch_names or options.unit:
-        raise SourceError("simulated: has fixed electrodes and microvolts; leave --ch-names and --unit out.")
+        raise SourceError(
+            "simulated: has fixed electrodes and microvolts; leave --ch-names and --unit out."
+        )
     return SimulatedSource(SimulatedSubject(**values))

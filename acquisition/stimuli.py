@@ -159,7 +159,9 @@ def random_composition(rng: np.random.Generator, label: int) -> Composition:
     return Composition(
         label=label,
         hue=float((hue + rng.normal(0, 0.015)) % 1),
-        saturation=float(rng.uniform(0.35, 0.9)) if rng.random() < 0.85 else float(rng.uniform(0, 0.1)),
+        saturation=float(rng.uniform(0.35, 0.9))
+        if rng.random() < 0.85
+        else float(rng.uniform(0, 0.1)),
         value=float(rng.uniform(0.45, 0.95)),
         gradient=float(rng.uniform(-0.3, 0.3)),
         gradient_angle=float(rng.uniform(0, 2 * math.pi)),

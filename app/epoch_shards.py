@@ -24,12 +24,14 @@ class PreparedEpoch:
     label, image_id : what was seen; -1 for nothing.
     t_onset : seconds from the source's first sample to the marker, or to the first sample
         of a sliding epoch.
+    is_locked : whether it is a marker-locked epoch.
     """
 
     eeg: np.ndarray
     label: int
     image_id: int
     t_onset: float
+    is_locked: bool
 
 
 class EpochShards:
@@ -79,6 +81,7 @@ class EpochShards:
             "label": np.array([e.label for e in epochs], np.int64),
             "image_id": np.array([e.image_id for e in epochs], np.int64),
             "t_onset": np.array([e.t_onset for e in epochs], np.float64),
+            "is_locked": np.array([e.is_locked for e in epochs], np.int64),
         }
         columns |= {
             name: np.array(values, np.int64)

@@ -19,6 +19,7 @@ MAX_MESSAGE = 64 * 1024
 SEND_BUFFER = 64 * 1024
 
 BACKLOG = 64
+MAX_CONNECTIONS = 256
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -70,6 +71,7 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         ws_per_message_deflate=False,
         ws_ping_interval=20,
         ws_max_size=MAX_MESSAGE,
+        limit_concurrency=MAX_CONNECTIONS,
         access_log=False,
         log_config=None,
         proxy_headers=False,

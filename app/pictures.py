@@ -89,7 +89,10 @@ def measure_glyph(code_point: str) -> dict[str, object]:
     x = x - (x * weight).sum()
     y = (y * weight).sum() - y
     covariance = np.array(
-        [[(weight * x * x).sum(), (weight * x * y).sum()], [(weight * x * y).sum(), (weight * y * y).sum()]]
+        [
+            [(weight * x * x).sum(), (weight * x * y).sum()],
+            [(weight * x * y).sum(), (weight * y * y).sum()],
+        ]
     )
     values, vectors = np.linalg.eigh(covariance)
     return {

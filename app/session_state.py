@@ -143,6 +143,10 @@ class SessionState:
                 return str(message)
         return str(self._acquisition["message"] or self._worker["message"])
 
+    def _is_acquiring(self, t: float) -> bool:
+        last = self._acquisition
+        return last["state"] != "finished" and t - float(last["t"]) < SILENCE
+
     def health(self, t: float) -> tuple[bool, dict[str, Any]]:
         """Whether pictures can be made at session time `t`, and how the children are."""
         report = {"server": {"state": "running", "message": ""}}
@@ -176,7 +180,7 @@ class SessionState:
             "children": self._children or self.health(t)[1],
             "sentence": self.sentence,
             "quality": acquisition.get("quality", []),
-            "seen": self._seen,
+            "seen": self._seen if self._is_acquiring(t) else None,
             "latency_ms": {name: percentiles(values) for name, values in self._latency.items()},
             "frames_per_second": self.frames_per_second,
             "is_paused": self.is_paused,

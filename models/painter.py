@@ -117,7 +117,8 @@ class KeyframePainter:
             best = probabilities[0].sort(descending=True)
             names = pipeline.concepts.config.names
             concepts = [
-                (names[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+                (names[i], p)
+                for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
             ]
         encoded = time.perf_counter()
         latents = pipeline.denoise(

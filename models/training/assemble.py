@@ -30,7 +30,11 @@ FALSE_ANSWERS = 0.1
 
 
 def fit_concepts(
-    names: list[str], data: ViewedSet, held_out: ViewedSet, encoder: EEGEncoder, conditioner: EEGConditioner
+    names: list[str],
+    data: ViewedSet,
+    held_out: ViewedSet,
+    encoder: EEGEncoder,
+    conditioner: EEGConditioner,
 ) -> ConceptTable:
     """Prototypes from the training pictures, temperature and threshold from held-out EEG."""
     prototypes = data.prototypes(len(names))

@@ -71,7 +71,8 @@ def judge_all(judge: Judge, pictures: np.ndarray) -> torch.Tensor:
     """The judge's labels (n,)."""
     with torch.inference_mode():
         parts = [
-            judge(images_to_tensor(part)).argmax(1) for part in torch.from_numpy(pictures).split(128)
+            judge(images_to_tensor(part)).argmax(1)
+            for part in torch.from_numpy(pictures).split(128)
         ]
     return torch.cat(parts)
 

@@ -35,7 +35,9 @@ from models.training.viewed import ViewedSet, augment
 def cross_attention(unet: UNet2DConditionModel) -> list[nn.Parameter]:
     """The parameters of the U-Net's cross-attention and of the norms before it."""
     return [
-        p for name, p in unet.named_parameters() if ".attn2." in name or ".norm2." in name and "transformer_blocks" in name
+        p
+        for name, p in unet.named_parameters()
+        if ".attn2." in name or (".norm2." in name and "transformer_blocks" in name)
     ]
 
 

@@ -1,6 +1,6 @@
 """The judge: names the concept in a picture; trained apart, used only to score.
 
-    python -m models.training.judge runs/pictures runs/pictures-test runs/judge
+python -m models.training.judge runs/pictures runs/pictures-test runs/judge
 """
 
 from __future__ import annotations

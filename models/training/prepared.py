@@ -6,7 +6,7 @@ A set holds `spec.json` and any of
   captions in `pictures.json`, a list in the same order. A picture's id is its
   position over all shards.
 - `epochs-NNNNN.safetensors`: `eeg` (n, n_channels, n_times) float32, and (n,)
-  `label`, `image_id`, `subject`, `session`, `run`, `t_onset`.
+  `label`, `image_id`, `subject`, `session`, `run`, `t_onset`, `is_locked`.
 
 Tensors stay memory-mapped: memory does not grow with the set.
 """
@@ -45,7 +45,9 @@ class Shards:
                     for name in shard.keys():  # noqa: SIM118  (not a dict)
                         self.columns.setdefault(name, []).append(shard.get_tensor(name))
         except SafetensorError as error:
-            raise PreparedSetError(f"{path} is damaged ({error}). Prepare the set again.") from error
+            raise PreparedSetError(
+                f"{path} is damaged ({error}). Prepare the set again."
+            ) from error
         lengths = [len(part) for part in next(iter(self.columns.values()))]
         self.starts = torch.tensor([0, *lengths]).cumsum(0)
 
@@ -92,7 +94,9 @@ class PreparedSet:
         return Shards(self.folder, "epochs")
 
     def captions(self) -> list[str]:
-        captions: list[str] = json.loads((self.folder / "pictures.json").read_text(encoding="utf-8"))
+        captions: list[str] = json.loads(
+            (self.folder / "pictures.json").read_text(encoding="utf-8")
+        )
         return captions
 
 

@@ -1,6 +1,6 @@
 """Temporal masked signal modelling: the encoder learns to read EEG without labels.
 
-    python -m models.training.pretrain runs/eeg runs/msm
+python -m models.training.pretrain runs/eeg runs/msm
 """
 
 from __future__ import annotations
@@ -42,9 +42,7 @@ def train(epochs: Path, out: Path, schedule: Schedule, batch: int = 128) -> None
             loss, _, _ = autoencoder(eeg, MASK_RATIO, noise)
         return {"loss": loss.float()}
 
-    run_stage(
-        out, {"autoencoder": autoencoder}, autoencoder.parameters(), loss_of_step, schedule
-    )
+    run_stage(out, {"autoencoder": autoencoder}, autoencoder.parameters(), loss_of_step, schedule)
     encoder.save_pretrained(out / "eeg_encoder")
 
 

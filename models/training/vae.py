@@ -1,6 +1,6 @@
 """The scale model's VAE: pictures of 128x128 to latents of 16x16x4 (factor 8).
 
-    python -m models.training.vae runs/pictures runs/vae
+python -m models.training.vae runs/pictures runs/vae
 """
 
 from __future__ import annotations

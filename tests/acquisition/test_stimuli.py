@@ -43,9 +43,7 @@ def test_the_same_seed_draws_the_same_composition() -> None:
 
 
 def test_caption_names_concept_colour_size_and_place(composition: Composition) -> None:
-    c = replace(
-        composition, hue=BACKGROUND_HUES["blue"], saturation=0.8, size=0.85, x=0.3, y=0.7
-    )
+    c = replace(composition, hue=BACKGROUND_HUES["blue"], saturation=0.8, size=0.85, x=0.3, y=0.7)
     assert c.caption == "a large horse on the bottom left of a blue background"
     assert replace(c, saturation=0.05, value=0.9).colour_name == "white"
 

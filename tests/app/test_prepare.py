@@ -256,7 +256,7 @@ def test_shards_are_written_as_they_fill(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("app.epoch_shards.SHARD", 3)
     shards = EpochShards(tmp_path)
     for i in range(7):
-        shards.append(PreparedEpoch(np.full((2, 4), i, np.float32), i, -1, float(i)), 0, 0, 0)
+        shards.append(PreparedEpoch(np.full((2, 4), i, np.float32), i, -1, float(i), True), 0, 0, 0)
         assert len(list(tmp_path.iterdir())) == (i + 1) // 3
     shards.flush()
 

@@ -328,6 +328,7 @@ def test_the_state_says_what_everyone_told(server):
 
 def test_what_people_should_know_is_told_at_once(server, monkeypatch):
     monkeypatch.setattr("app.relay.STATE_INTERVAL", 60.0)
+    server.tell("telemetry", acquisition())
     with server.ws() as ws:
         receive(ws, "state")
         time.sleep(0.1)
@@ -342,6 +343,14 @@ def test_what_people_should_know_is_told_at_once(server, monkeypatch):
         state = receive(ws, "state").header
         assert state["sentence"] == "It fell. It is being started again."
         assert state["children"] == children
+
+
+@pytest.mark.parametrize("changes", [{"state": "finished"}, {"t": 0.0}])
+def test_nothing_is_seen_when_no_eeg_comes(server, changes):
+    server.tell("telemetry", acquisition(**changes))
+    server.tell("marker", {"timestamp": 5.0, "label": "onset/elephant", "details": {}})
+    with server.ws() as ws:
+        assert receive(ws, "state").header["seen"] is None
 
 
 def test_the_state_comes_again_without_a_change(server):
@@ -435,8 +444,11 @@ def test_a_worker_that_was_started_again_is_paused_again(server):
     server.tell("telemetry", worker(is_paused=True))
     time.sleep(0.3)
     assert server.controls() == ["pause"]
-    server.tell("telemetry", worker(is_paused=False))
-    server.until(lambda: server.controls() == ["pause", "pause"])
+    with server.ws() as ws:
+        server.tell("telemetry", worker(is_paused=False))
+        server.until(lambda: server.controls() == ["pause", "pause"])
+        # Else the page's button would ask for a pause once more instead of its end.
+        assert receive(ws, "state").header["is_paused"] is True
 
 
 @pytest.mark.parametrize("action", ["explode", None, 7, ["pause"]])

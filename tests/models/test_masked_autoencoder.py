@@ -31,9 +31,13 @@ def test_mask_hides_its_share_by_the_order_of_the_noise(
     noise = torch.rand(2, 16)
     _, _, mask = autoencoder(torch.randn(2, 4, 64), ratio, noise)
     assert mask.sum(1).tolist() == [n_hidden, n_hidden]
-    assert noise[mask == 1].view(2, -1).min(1).values.gt(
-        noise[mask == 0].view(2, -1).max(1).values
-    ).all()
+    assert (
+        noise[mask == 1]
+        .view(2, -1)
+        .min(1)
+        .values.gt(noise[mask == 0].view(2, -1).max(1).values)
+        .all()
+    )
 
 
 def test_hidden_patches_do_not_reach_the_prediction(autoencoder: MaskedAutoencoder) -> None:

@@ -66,9 +66,7 @@ def test_guidance_moves_away_from_the_empty_condition(pipeline: EEGToImagePipeli
     context, time_embedding, _ = pipeline.encode(eeg())
     start = noise(pipeline)
     plain = pipeline.denoise(context, time_embedding, start, 2)
-    empty = pipeline.denoise(
-        torch.zeros_like(context), torch.zeros_like(time_embedding), start, 2
-    )
+    empty = pipeline.denoise(torch.zeros_like(context), torch.zeros_like(time_embedding), start, 2)
     guided = pipeline.denoise(context, time_embedding, start, 2, guidance_scale=3.0)
     assert ((guided - plain) * (plain - empty)).sum() > 0
 
@@ -118,9 +116,7 @@ def test_parts_of_sd_1_5_s_size_fit_together() -> None:
         )
         tokens = encoder(torch.empty(1, 128, 512))
         context, time_embedding, clip_embeds = conditioner(tokens)
-        out = unet(
-            torch.empty(1, 4, 64, 64), 1, context, class_labels=time_embedding
-        ).sample
+        out = unet(torch.empty(1, 4, 64, 64), 1, context, class_labels=time_embedding).sample
     assert sum(p.numel() for p in unet.parameters()) == 859_520_964
     assert context.shape == (1, 77, 768)
     assert clip_embeds.shape == (1, 768)

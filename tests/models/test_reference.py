@@ -102,7 +102,9 @@ def test_masked_autoencoder_reproduces_the_reference(reference) -> None:
         config["decoder_num_heads"],
         has_cls_token=True,
     )
-    own = {k: v for k, v in weights.items() if k.startswith(("decoder_", "cls_token", "mask_token"))}
+    own = {
+        k: v for k, v in weights.items() if k.startswith(("decoder_", "cls_token", "mask_token"))
+    }
     own.pop("decoder_pos_embed")
     missing, unexpected = autoencoder.load_state_dict(own, strict=False)
     assert not unexpected

@@ -20,7 +20,10 @@ def folder(tmp_path: Path) -> Path:
         n = 3 - number
         save_file(
             {
-                "eeg": torch.arange(first, first + n)[:, None, None].expand(n, 2, 4).float().contiguous(),
+                "eeg": torch.arange(first, first + n)[:, None, None]
+                .expand(n, 2, 4)
+                .float()
+                .contiguous(),
                 "label": torch.arange(first, first + n),
             },
             tmp_path / f"epochs-{number:05d}.safetensors",

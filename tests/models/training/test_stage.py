@@ -27,7 +27,13 @@ def fit(out: Path, steps: int, interrupt_at: Interrupt = None) -> nn.Linear:
 
     schedule = Schedule(steps, lr=0.05, warmup=2, save_every=10)
     run_stage(
-        out, {"module": module}, module.parameters(), loss_of_step, schedule, "module", lambda _: None
+        out,
+        {"module": module},
+        module.parameters(),
+        loss_of_step,
+        schedule,
+        "module",
+        lambda _: None,
     )
     return module
 
