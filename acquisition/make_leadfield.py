@@ -71,7 +71,8 @@ def main() -> None:
         # Volts per Am to microvolts per nAm.
         gain = forward["sol"]["data"].reshape(len(CH_NAMES), len(rr), 3) * 1e6 * 1e-9
         out[group] = gain.astype(np.float32)
-    np.savez_compressed(Path(__file__).with_name("leadfield.npz"), **out)
+    # numpy's types take the names for its own options.
+    np.savez_compressed(Path(__file__).with_name("leadfield.npz"), **out)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

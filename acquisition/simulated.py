@@ -503,7 +503,8 @@ def open_simulated(
     known = {"subject", "session", "seed"}
     if unknown := sorted(set(parameters) - known):
         raise SourceError(
-            f"simulated: does not know {', '.join(unknown)}; its parameters are {', '.join(sorted(known))}."
+            f"simulated: does not know {', '.join(unknown)}; "
+            f"its parameters are {', '.join(sorted(known))}."
         )
     try:
         values = {name: int(value) for name, value in parameters.items()}
@@ -515,4 +516,5 @@ def open_simulated(
         raise SourceError(
             "simulated: has fixed electrodes and microvolts; leave --ch-names and --unit out."
         )
-    return SimulatedSource(SimulatedSubject(**values))
+    subject, session = values.get("subject", 0), values.get("session", LIVE_SESSION)
+    return SimulatedSource(SimulatedSubject(subject, session, values.get("seed")))

@@ -171,5 +171,6 @@ def open_source(name: str, options: SourceOptions | None = None) -> Source:
 
         return open_recording(target, parameters, options)
     raise SourceError(
-        f"There is no kind of source called '{kind}'. Use simulated:, lsl:, brainflow:, xdf: or file:."
+        f"There is no kind of source called '{kind}'. "
+        "Use simulated:, lsl:, brainflow:, xdf: or file:."
     )

@@ -28,8 +28,8 @@ class ConceptTable(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self,
         names: Sequence[str] = (),
         clip_dim: int = 768,
-        temperature: float = 0.05,
-        sure_from: float = 0.2,
+        temperature: float = 0.05,  # noqa: ARG002  (kept in the configuration)
+        sure_from: float = 0.2,  # noqa: ARG002
     ) -> None:
         super().__init__()
         self.prototypes = torch.nn.Parameter(
@@ -44,7 +44,8 @@ class ConceptTable(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def forward(self, clip_embeds: torch.Tensor) -> torch.Tensor:
         """CLIP embeddings (n, clip_dim) to probabilities (n, n_concepts)."""
         cosine = F.normalize(clip_embeds, dim=1) @ F.normalize(self.prototypes, dim=1).T
-        return (cosine / self.config.temperature).softmax(dim=1)
+        probabilities: torch.Tensor = (cosine / self.config.temperature).softmax(dim=1)
+        return probabilities
 
     def is_sure(self, probabilities: torch.Tensor) -> torch.Tensor:
         """Whether the best concept of each row is likely enough, (n,) bool."""

@@ -58,8 +58,8 @@ class EEGConditioner(ModelMixin, ConfigMixin):  # type: ignore[misc]
             nn.Linear(cross_attention_dim, time_embed_dim),
         )
         # Zero at first, so that a pre-trained U-Net starts undisturbed.
-        nn.init.zeros_(self.time_mapper[2].weight)
-        nn.init.zeros_(self.time_mapper[2].bias)
+        for parameter in self.time_mapper[2].parameters():
+            nn.init.zeros_(parameter)
         self.mapping = (
             TokenPooling(n_context, cross_attention_dim, clip_dim)
             if clip_from == "context"

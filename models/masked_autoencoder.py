@@ -21,6 +21,9 @@ class MaskedAutoencoder(nn.Module):
         reference's pre-training (and not in its fine-tuning).
     """
 
+    cls_token: nn.Parameter | None
+    decoder_pos_embed: torch.Tensor
+
     def __init__(
         self,
         encoder: EEGEncoder,
@@ -82,7 +85,7 @@ class MaskedAutoencoder(nn.Module):
         mask = torch.ones(n, n_tokens, device=eeg.device).scatter_(1, kept, 0.0)
         latent = tokens.gather(1, kept[..., None].expand(-1, -1, dim))
         has_cls = self.cls_token is not None
-        if has_cls:
+        if self.cls_token is not None:
             latent = torch.cat([self.cls_token.expand(n, -1, -1), latent], dim=1)
         latent = self.decoder_embed(self.encoder.transform(latent))
 

@@ -204,7 +204,7 @@ def load_bundle(
         except ValueError as error:
             raise BundleError(f"{path} is not JSON ({error}). Copy the bundle again.") from error
     try:
-        pipeline = EEGToImagePipeline.from_pretrained(
+        pipeline: EEGToImagePipeline = EEGToImagePipeline.from_pretrained(
             folder,
             dtype=dtype,
             local_files_only=True,

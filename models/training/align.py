@@ -2,9 +2,10 @@
 
     python -m models.training.align runs/eeg runs/clip/clip runs/msm/eeg_encoder runs/align
 
-Minimises L_clip, a contrast among the batch's pictures, and the distance of the context to
-the text encoder's tokens of the picture's caption: so fine-tuning with L_SD starts where
-the U-Net already understands the context. It needs no U-Net and is therefore cheap.
+Minimises L_clip, a contrast among the batch's pictures, the cross-entropy of the nearest
+concept, and the distance of the context to the text encoder's tokens of the picture's
+caption: so fine-tuning with L_SD starts where the U-Net already understands the context.
+It needs no U-Net and is therefore cheap.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from models.training.stage import Schedule, run_stage
 from models.training.viewed import ViewedSet, augment
 
 TIME_EMBED_DIM = 384
+# Of the softmax over pictures and over prototypes, whose cosines lie within a few tenths.
+TEMPERATURE = 0.1
 
 
 def build_conditioner(encoder: EEGEncoder) -> EEGConditioner:
     """The scale model's conditioner: 16 x 128 context, as its text encoder's."""
-    return EEGConditioner(
+    conditioner: EEGConditioner = EEGConditioner(
         encoder.n_tokens,
         encoder.config.embed_dim,
         n_context=16,
@@ -34,6 +37,7 @@ def build_conditioner(encoder: EEGEncoder) -> EEGConditioner:
         time_embed_dim=TIME_EMBED_DIM,
         clip_dim=128,
     )
+    return conditioner
 
 
 def train(
@@ -50,29 +54,28 @@ def train(
     torch.manual_seed(schedule.seed)
     encoder = EEGEncoder.from_pretrained(encoder_folder)
     conditioner = build_conditioner(encoder)
-    scale = torch.nn.Module()
-    scale.log_temperature = torch.nn.Parameter(torch.tensor(2.5))
-    both = torch.nn.ModuleDict({"eeg_encoder": encoder, "conditioner": conditioner, "scale": scale})
+    both = torch.nn.ModuleDict({"eeg_encoder": encoder, "conditioner": conditioner})
     prototypes = data.prototypes(40)
 
-    def loss_of_step(step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    def loss_of_step(_step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
         b = data.draw(generator, batch)
         with torch.autocast("cpu", torch.bfloat16):
             context, _, embeds = conditioner(encoder(augment(b.eeg, generator)))
         embeds = embeds.float()
         l_clip = clip_loss(b.image_embeds, embeds)
         seen = b.is_seen
-        logits = scale.log_temperature.exp() * (
-            F.normalize(embeds[seen], dim=1) @ b.image_embeds[seen].T
-        )
+        unit = F.normalize(embeds[seen], dim=1)
+        logits = unit @ b.image_embeds[seen].T / TEMPERATURE
         target = torch.arange(len(logits))
         contrast = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
         distance = F.mse_loss(context.float(), b.context)
+        concept = F.cross_entropy(unit @ prototypes.T / TEMPERATURE, data.label[b.index[seen]])
         return {
-            "loss": l_clip + 0.3 * contrast + distance,
+            "loss": l_clip + 0.3 * contrast + distance + concept,
             "clip": l_clip,
             "contrast": contrast,
             "distance": distance,
+            "concept": concept,
         }
 
     @torch.no_grad()

@@ -1,6 +1,6 @@
-"""Put trained parts together into a bundle.
+r"""Put trained parts together into a bundle.
 
-    python -m models.training.assemble runs/vae/vae runs/finetune runs/eeg runs/eeg-val \\
+    python -m models.training.assemble runs/vae/vae runs/finetune runs/eeg runs/eeg-val \
         runs/clip/clip weights/scale-model
 
 Weights are written in fp16. The concepts' temperature is fitted on the validation session,
@@ -56,7 +56,7 @@ def fit_concepts(
         f"temperature {temperature:.4f}, sure from {sure_from:.3f}: "
         f"{(best[seen] >= sure_from).float().mean():.1%} of viewed epochs are answered"
     )
-    table = ConceptTable(names, prototypes.shape[1], temperature, sure_from)
+    table: ConceptTable = ConceptTable(names, prototypes.shape[1], temperature, sure_from)
     table.prototypes.data = prototypes
     return table
 

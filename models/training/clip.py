@@ -83,7 +83,7 @@ def train(pictures: Path, out: Path, schedule: Schedule, batch: int = 128) -> No
     torch.manual_seed(schedule.seed)
     clip = build_clip(words)
 
-    def loss_of_step(step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    def loss_of_step(_step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
         index = torch.randint(len(images), (batch,), generator=generator)
         with torch.autocast("cpu", torch.bfloat16):
             output = clip(

@@ -95,7 +95,7 @@ def evaluate(bundle: Path, epochs: Path, judge_folder: Path, out: Path, seed: in
         "noise EEG": (noise, label[:n_controls]),
         "zero EEG": (torch.zeros(n_controls, *eeg.shape[1:]), label[:n_controls]),
     }
-    scores: dict[str, dict[str, object]] = {}
+    scores: dict[str, dict[str, dict[str, float]]] = {}
     painted = np.empty(0)
     for name, (x, y) in conditions.items():
         pictures, probabilities = paint_all(painter, x)

@@ -1,6 +1,6 @@
-"""Fine-tuning: L = L_SD + lambda L_clip, of encoder, conditioner and cross-attention.
+r"""Fine-tuning: L = L_SD + lambda L_clip, of encoder, conditioner and cross-attention.
 
-    python -m models.training.finetune runs/eeg runs/vae/vae runs/clip/clip runs/unet/unet \\
+    python -m models.training.finetune runs/eeg runs/vae/vae runs/clip/clip runs/unet/unet \
         runs/align runs/finetune
 
 DreamDiffusion's third stage (arXiv 2306.16934): everything else of the U-Net, the VAE and
@@ -70,7 +70,7 @@ def train(
     parts = nn.ModuleDict({"eeg_encoder": encoder, "conditioner": conditioner, "unet": unet})
     trained = [*encoder.parameters(), *conditioner.parameters(), *attention]
 
-    def loss_of_step(step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    def loss_of_step(_step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
         b = data.draw(generator, batch)
         # Blank epochs teach alignment what nothing is; here there is no picture to paint.
         keep = b.is_seen
@@ -93,7 +93,7 @@ def train(
         return {"loss": l_sd + clip_weight * l_clip, "sd": l_sd, "clip": l_clip}
 
     @torch.no_grad()
-    def look(step: int) -> None:
+    def look(_step: int) -> None:
         locked = data.is_locked.nonzero()[:20, 0]
         b = data.take(locked)
         context, time_embedding, _ = conditioner(encoder(b.eeg))
@@ -104,8 +104,9 @@ def train(
 
     run_stage(out, {"parts": parts}, trained, loss_of_step, schedule, averaged="parts", look=look)
     look(schedule.steps)
-    for name, part in parts.items():
-        part.save_pretrained(out / name)
+    encoder.save_pretrained(out / "eeg_encoder")
+    conditioner.save_pretrained(out / "conditioner")
+    unet.save_pretrained(out / "unet")
 
 
 def main() -> None:

@@ -74,7 +74,7 @@ def train(pictures: Path, test: Path, out: Path, schedule: Schedule, batch: int 
     torch.manual_seed(schedule.seed)
     judge = Judge()
 
-    def loss_of_step(step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    def loss_of_step(_step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
         index = torch.randint(len(data), (batch,), generator=generator)
         x = blur(images_to_tensor(data.rows("images", index)), generator)
         with torch.autocast("cpu", torch.bfloat16):

@@ -20,9 +20,10 @@ MASK_RATIO = 0.75
 
 def build_encoder(in_channels: int = 32, n_times: int = 256) -> EEGEncoder:
     """The scale model's encoder: tokens of 32 ms, 2.2 million parameters."""
-    return EEGEncoder(
+    encoder: EEGEncoder = EEGEncoder(
         in_channels, n_times, patch_size=8, embed_dim=256, depth=4, num_heads=8, mlp_ratio=2.0
     )
+    return encoder
 
 
 def train(epochs: Path, out: Path, schedule: Schedule, batch: int = 128) -> None:
@@ -34,7 +35,7 @@ def train(epochs: Path, out: Path, schedule: Schedule, batch: int = 128) -> None
         encoder, decoder_embed_dim=128, decoder_depth=2, decoder_num_heads=4
     )
 
-    def loss_of_step(step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    def loss_of_step(_step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
         index = torch.randint(len(data), (batch,), generator=generator)
         eeg = data.rows("eeg", index).float()
         noise = torch.rand(batch, encoder.n_tokens, generator=generator)

@@ -63,7 +63,9 @@ def encode_pictures(vae: AutoencoderTiny, images: Shards) -> torch.Tensor:
     """All pictures of a set as scaled latents (n, 4, h, w), float16."""
     parts = []
     for index in torch.arange(len(images)).split(64):
-        latents = vae.encode(images_to_tensor(images.rows("images", index))).latents
+        pixels = images_to_tensor(images.rows("images", index))
+        with torch.autocast("cpu", torch.bfloat16):
+            latents = vae.encode(pixels).latents
         parts.append((latents * vae.config.scaling_factor).half())
     return torch.cat(parts)
 
@@ -81,7 +83,8 @@ def snr_weight(scheduler: DDIMScheduler, t: torch.Tensor) -> torch.Tensor:
     """Weight of the loss at timesteps (n,)."""
     alpha = scheduler.alphas_cumprod[t]
     snr = alpha / (1 - alpha)
-    return snr.clamp(max=MIN_SNR) / snr
+    weight: torch.Tensor = snr.clamp(max=MIN_SNR) / snr
+    return weight
 
 
 @torch.no_grad()
@@ -142,7 +145,7 @@ def train(
     scheduler = build_scheduler()
     time_embed_dim = 4 * unet.config.block_out_channels[0]
 
-    def loss_of_step(step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    def loss_of_step(_step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
         index = torch.randint(len(latents), (batch,), generator=generator)
         x = latents[index].float()
         noise = torch.randn(x.shape, generator=generator)
@@ -159,7 +162,7 @@ def train(
         error = (noise_pred.float() - noise).square().mean((1, 2, 3))
         return {"loss": (snr_weight(scheduler, t) * error).mean(), "mse": error.mean()}
 
-    def look(step: int) -> None:
+    def look(_step: int) -> None:
         context = encode_captions(clip, tokens[:40])
         empty = torch.zeros(40, time_embed_dim)
         grid(sample(unet, vae, context, empty, guidance_scale=2.0), 10).save(out / "samples.png")

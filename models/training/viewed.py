@@ -20,6 +20,7 @@ class Batch:
 
     Attributes
     ----------
+    index : (n,), rows of the prepared set.
     eeg : (n, channels, times), float32.
     image_id : (n,), the picture in the prepared set.
     is_seen : (n,) bool; False where the epoch holds no picture.
@@ -28,6 +29,7 @@ class Batch:
     context : (n, 16, dim), the text encoder's tokens of the caption; zero where nothing was seen.
     """
 
+    index: torch.Tensor
     eeg: torch.Tensor
     image_id: torch.Tensor
     is_seen: torch.Tensor
@@ -48,7 +50,8 @@ class ViewedSet:
         data = PreparedSet(folder)
         self.epochs, self.pictures = data.epochs(), data.pictures()
         self.clip = CLIPModel.from_pretrained(clip_folder).requires_grad_(False).eval()
-        self.tokens = Words.load(clip_folder)(data.captions())
+        tokens = Words.load(clip_folder)(data.captions())
+        self.context = torch.cat([encode_captions(self.clip, part) for part in tokens.split(512)])
         self.image_id = self.epochs["image_id"]
         self.label = self.epochs["label"]
         self.is_locked = self.epochs["is_locked"] == 1
@@ -94,13 +97,13 @@ class ViewedSet:
         """The epochs at `index` (n,)."""
         image_id = self.image_id[index]
         seen = self.label[index] >= 0
-        context = encode_captions(self.clip, self.tokens[image_id])
         return Batch(
+            index=index,
             eeg=self.epochs.rows("eeg", index).float(),
             image_id=image_id,
             is_seen=seen,
             image_embeds=torch.where(seen[:, None], self.image_embeds[image_id], self.mean_embed),
-            context=context * seen[:, None, None],
+            context=self.context[image_id] * seen[:, None, None],
         )
 
 

@@ -46,7 +46,7 @@ def test_missing_and_damaged_sets_get_their_sentence(folder: Path, tmp_path: Pat
         PreparedSet(folder).pictures()
     shard = folder / "epochs-00001.safetensors"
     shard.write_bytes(shard.read_bytes()[:20])
-    with pytest.raises(PreparedSetError, match="epochs-00001.safetensors is damaged"):
+    with pytest.raises(PreparedSetError, match=r"epochs-00001\.safetensors is damaged"):
         PreparedSet(folder).epochs()
 
 
