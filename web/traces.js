@@ -154,6 +154,8 @@ export class Traces {
     c.font = "10px ui-monospace, monospace";
     c.textBaseline = "middle";
     c.fillStyle = NAME;
-    for (let i = 0; i < n; i += each) c.fillText(this.#names[i] ?? String(i + 1), 0, (i + 0.5) * row);
+    for (let i = 0; i < n; i += each) {
+      c.fillText(this.#names[i] ?? String(i + 1), 0, Math.max((i + 0.5) * row, NAME_HEIGHT / 2));
+    }
   }
 }

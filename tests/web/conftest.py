@@ -57,12 +57,12 @@ class OpenGuard:
         self._number = 0
         self._rgb = np.zeros((1, 1, 3), np.uint8)
 
-    def show(self, rgb: np.ndarray, t: float) -> None:  # noqa: ARG002
+    def show(self, rgb: np.ndarray, t: float) -> None:
         self._rgb = rgb
         self._number += 1
         self.is_moving = True
 
-    def tick(self, t: float) -> GuardedFrame:  # noqa: ARG002
+    def tick(self, t: float) -> GuardedFrame:
         self.is_moving = False
         return GuardedFrame(self._rgb, 1.0, "painted", True, self._number)
 
@@ -81,7 +81,9 @@ class Room:
         self._n_pictures = 0
         self._n_samples = 0
         rights = Rights(port=self.port, operator_token=TOKEN)
-        self.relay = Relay(SessionState("simulated:", "scale-model"), self.hub, rights, Metrics(), self._send)
+        self.relay = Relay(
+            SessionState("simulated:", "scale-model"), self.hub, rights, Metrics(), self._send
+        )
         acknowledge = self.hub.acknowledge
 
         def note(slot: Any, number: int, *args: Any, **kwargs: Any) -> None:
@@ -148,7 +150,9 @@ class Room:
             if isinstance(self._guard, OpenGuard):
                 self.hub.tick()
 
-    def work(self, frames_painted: int = 0, painted_ms: tuple[float, ...] = (), **more: Any) -> None:
+    def work(
+        self, frames_painted: int = 0, painted_ms: tuple[float, ...] = (), **more: Any
+    ) -> None:
         header = {
             "from": "worker", "t": time.monotonic(), "state": "ready", "message": "",
             "bundle": "scale-model", "frames_painted": frames_painted, "epochs_replaced": 0,
@@ -192,10 +196,12 @@ class Room:
         self._receive("marker", {"timestamp": time.monotonic(), "label": label, "details": {}})
 
     def supervise(self, **children: dict[str, Any]) -> None:
-        self._receive("telemetry", {"from": "supervisor", "t": time.monotonic(), "children": children})
+        self._receive(
+            "telemetry", {"from": "supervisor", "t": time.monotonic(), "children": children}
+        )
 
 
-def wait_until(condition: Callable[[], bool], limit: float = 10.0) -> None:
+def wait_until(condition: Callable[[], bool], limit: float = 20.0) -> None:
     """Wait for another thread or the browser; fails after `limit` seconds."""
     end = time.monotonic() + limit
     while not condition():
@@ -266,7 +272,7 @@ class _page:
 
     def __enter__(self) -> Any:
         page = self._context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(20_000)
         page.on("pageerror", lambda error: self._complaints.append(str(error)))
         page.on("console", self._note)
         return page

@@ -131,13 +131,17 @@ def test_traces_move_and_gaps_stay_empty(page: Any, room: Room) -> None:
     room.trace(wave, n_lost=250)
     n = 10 * 50 + 250 + 50
     names = 40
-    time.sleep(0.5)
-    columns = np.array(page.evaluate(TRACE_PIXELS))
-    scale = (len(columns) - names) / (5 * 250)
-    drawn, gap, later, ahead = (
-        columns[int(names + a * scale) + 2 : int(names + b * scale) - 2]
-        for a, b in ((0, 500), (500, 750), (750, n), (n + 20, 1250))
-    )
+
+    def spans() -> list[np.ndarray]:
+        columns = np.array(page.evaluate(TRACE_PIXELS))
+        scale = (len(columns) - names) / (5 * 250)
+        return [
+            columns[int(names + a * scale) + 2 : int(names + b * scale) - 2]
+            for a, b in ((0, 500), (750, n), (500, 750), (n + 20, 1250))
+        ]
+
+    wait_until(lambda: bool((spans()[1] > 0).all()))
+    drawn, later, gap, ahead = spans()
     assert (drawn > len(CH_NAMES) / 2).all()
     assert (later > len(CH_NAMES) / 2).all()
     assert gap.sum() == ahead.sum() == 0
@@ -156,7 +160,9 @@ def test_gain_is_turned_by_keys_and_buttons(page: Any, room: Room) -> None:
 
 def test_electrodes_have_shape_and_word(page: Any, room: Room) -> None:
     begin(page, room)
-    room.acquire(quality={"T7": ("poor", ("line noise",)), "Fz": ("off", ("flat",)), "F3": ("fair", ())})
+    room.acquire(
+        quality={"T7": ("poor", ("line noise",)), "Fz": ("off", ("flat",)), "F3": ("fair", ())}
+    )
     wait_for_text(page, "n-good", "11 good")
     assert text(page, "n-poor") == "1 poor"
     assert text(page, "troubled") == "Fz: off, flat; T7: poor, line noise"
@@ -256,7 +262,9 @@ def test_only_the_operator_has_controls(page: Any, room: Room) -> None:
     pause = page.get_by_role("button", name="Pause")
     pause.wait_for()
     assert page.evaluate("location.hash") == ""
-    assert TOKEN not in page.evaluate("JSON.stringify([localStorage, sessionStorage, document.cookie])")
+    assert TOKEN not in page.evaluate(
+        "JSON.stringify([localStorage, sessionStorage, document.cookie])"
+    )
     pause.click()
     wait_until(lambda: room.sent == [{"action": "pause"}])
     page.get_by_role("button", name="Stop").click()
