@@ -7,6 +7,7 @@ see what the page does alone.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 import shutil
@@ -80,6 +81,7 @@ class Room:
         self._guard = guard
         self._n_pictures = 0
         self._n_samples = 0
+        self._acquisition: dict[str, Any] = {}
         rights = Rights(port=self.port, operator_token=TOKEN)
         self.relay = Relay(
             SessionState("simulated:", "scale-model"), self.hub, rights, Metrics(), self._send
@@ -117,7 +119,11 @@ class Room:
             self.sent.append(header)
 
     def _tick(self) -> None:
-        while not self._stop.wait(1 / 30):
+        for n in itertools.count():
+            if self._stop.wait(1 / 30):
+                return
+            if n % 8 == 0 and self._acquisition:
+                self._receive("telemetry", {**self._acquisition, "t": time.monotonic()})
             with self._lock:
                 if self._guard.is_moving:
                     self.hub.tick()
@@ -169,19 +175,21 @@ class Room:
         quality: dict[str, tuple[str, tuple[str, ...]]] | None = None,
         **more: Any,
     ) -> None:
+        """Say how acquisition is, and go on saying it as it does four times a second."""
         found = quality or {}
-        header = {
+        grades = [(name, *found.get(name, ("good", ()))) for name in ch_names]
+        self._acquisition = {
             "from": "acquisition", "t": time.monotonic(), "samples_in": self._n_samples,
             "samples_lost": 0, "state": "running", "message": "",
-            "info": {"name": "simulated", "ch_names": list(ch_names), "sfreq": SFREQ, "honesty": honesty},
-            "fidelity": 0.97, "fidelity_text": "14 of 32 electrodes are there; the rest is interpolated.",
-            "quality": [
-                {"name": n, "grade": found.get(n, ("good", ()))[0], "reasons": list(found.get(n, ("", ()))[1])}
-                for n in ch_names
-            ],
+            "info": {
+                "name": "simulated", "ch_names": list(ch_names), "sfreq": SFREQ, "honesty": honesty,
+            },
+            "fidelity": 0.97,
+            "fidelity_text": "14 of 32 electrodes are there; the rest is interpolated.",
+            "quality": [{"name": n, "grade": g, "reasons": list(why)} for n, g, why in grades],
             "epochs_published": 0, "is_ready": True, **more,
         }  # fmt: skip
-        self._receive("telemetry", header)
+        self._receive("telemetry", self._acquisition)
 
     def trace(self, data: np.ndarray, n_lost: int = 0, honesty: str = "simulated") -> None:
         self._n_samples += n_lost
@@ -259,11 +267,11 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
     """A page that must not complain on its console."""
-    with _page(browser) as page:
+    with _Checked(browser) as page:
         yield page
 
 
-class _page:
+class _Checked:
     """Of a size, with complaints collected."""
 
     def __init__(self, browser: Any, **options: Any) -> None:
@@ -292,7 +300,7 @@ class _page:
 @pytest.fixture
 def still_page(browser: Any) -> Iterator[Any]:
     """Of someone who prefers reduced motion."""
-    with _page(browser, reduced_motion="reduce") as page:
+    with _Checked(browser, reduced_motion="reduce") as page:
         yield page
 
 

@@ -25,7 +25,8 @@ PLAY = """async ([pictures, ticks]) => {
   const grid = (patches) => {
     const rgba = new Uint8ClampedArray(4 * SIDE * SIDE);
     for (let i = 0; i < SIDE * SIDE; i++) {
-      const patch = 4 * Math.floor((4 * Math.floor(i / SIDE)) / SIDE) + Math.floor((4 * (i % SIDE)) / SIDE);
+      const [x, y] = [i % SIDE, Math.floor(i / SIDE)];
+      const patch = 4 * Math.floor((4 * y) / SIDE) + Math.floor((4 * x) / SIDE);
       rgba.set([...patches.slice(3 * patch, 3 * patch + 3), 255], 4 * i);
     }
     return rgba;
@@ -94,7 +95,7 @@ def every(interval: float, pictures: Iterable[np.ndarray], duration: float = 4.0
 
 def is_safe(frames: Iterable[tuple[float, np.ndarray]]) -> bool:
     detector = FlashDetector()
-    return not any([detector.add(rgb, t).is_breach for t, rgb in frames])
+    return not any(detector.add(rgb, t).is_breach for t, rgb in frames)
 
 
 def grey(value: float) -> np.ndarray:

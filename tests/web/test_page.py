@@ -13,19 +13,23 @@ from tests.web.conftest import CH_NAMES, CONCEPTS, TOKEN, Room, begin, wait_unti
 
 pytestmark = pytest.mark.browser
 
-PIXEL = """() => {
-  const canvas = document.getElementById("picture");
-  const middle = canvas.width / 2;
-  return [...canvas.getContext("2d").getImageData(middle, middle, 1, 1).data.slice(0, 3)];
-}"""
-TRACE_PIXELS = """() => {
-  const { width, height } = document.getElementById("traces");
-  const context = document.getElementById("traces").getContext("2d");
+# Onto a canvas that is made for reading.
+READ = """(id) => {
+  const canvas = document.getElementById(id);
+  const { width, height } = canvas;
+  const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+  context.drawImage(canvas, 0, 0);
   const { data } = context.getImageData(0, 0, width, height);
+"""
+PIXEL = f"""() => {{ return ({READ}
+  const middle = 4 * (height / 2 * width + width / 2);
+  return [...data.slice(middle, middle + 3)];
+}})("picture") }}"""
+COLUMNS = f"""() => {{ return ({READ}
   const columns = new Array(width).fill(0);
   for (let i = 3; i < data.length; i += 4) if (data[i] > 0) columns[((i - 3) / 4) % width]++;
   return columns;
-}"""
+}})("traces") }}"""
 
 TEAL = (40, 160, 140)
 
@@ -89,12 +93,15 @@ def test_a_hidden_page_acknowledges_nothing(page: Any, room: Room) -> None:
     assert not is_on_canvas(page, TEAL)
 
 
-@pytest.mark.parametrize("honesty", ["simulated", "replay", "live"])
-def test_how_real_it_is_is_always_said(page: Any, room: Room, honesty: str) -> None:
+def test_how_real_it_is_is_always_said(page: Any, room: Room) -> None:
     begin(page, room)
-    room.acquire(honesty=honesty)
     badge = page.locator("#honesty")
-    wait_for_text(page, "honesty-word", honesty)
+    looks = set()
+    for honesty in ("simulated", "replay", "live"):
+        room.acquire(honesty=honesty)
+        wait_for_text(page, "honesty-word", honesty)
+        looks.add((text(page, "honesty-text"), badge.evaluate("(e) => getComputedStyle(e).color")))
+    assert len({words for words, _ in looks}) == len({colour for _, colour in looks}) == 3
     for width, height in ((1280, 720), (390, 844)):
         page.set_viewport_size({"width": width, "height": height})
         assert badge.is_visible()
@@ -104,6 +111,7 @@ def test_how_real_it_is_is_always_said(page: Any, room: Room, honesty: str) -> N
 
 def test_what_is_decoded_stands_beside_what_is_seen(page: Any, room: Room) -> None:
     begin(page, room)
+    room.acquire()
     assert not page.locator("#seen-panel").is_visible()
     room.mark("onset/cat")
     page.wait_for_selector("#seen-panel:visible")
@@ -133,7 +141,7 @@ def test_traces_move_and_gaps_stay_empty(page: Any, room: Room) -> None:
     names = 40
 
     def spans() -> list[np.ndarray]:
-        columns = np.array(page.evaluate(TRACE_PIXELS))
+        columns = np.array(page.evaluate(COLUMNS))
         scale = (len(columns) - names) / (5 * 250)
         return [
             columns[int(names + a * scale) + 2 : int(names + b * scale) - 2]
@@ -282,21 +290,21 @@ def test_a_viewer_has_none_and_a_wrong_token_is_told(page: Any, room: Room) -> N
     wait_until(lambda: "token" in text(page, "sentence"))
 
 
-@pytest.mark.parametrize("size", [(1280, 720), (1920, 1080), (820, 1180), (390, 844)], ids=str)
-def test_nothing_sticks_out_of_the_window(page: Any, room: Room, size: tuple[int, int]) -> None:
-    page.set_viewport_size({"width": size[0], "height": size[1]})
+def test_nothing_sticks_out_of_the_window(page: Any, room: Room) -> None:
     begin(page, room)
     room.acquire()
     room.mark("onset/butterfly")
     room.show(plain(TEAL))
     wait_for_text(page, "decoded", "cat")
-    width, height = page.evaluate(
-        "[document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
-    )
-    assert width <= size[0]
-    if size[0] > size[1]:
-        assert height <= size[1]
-    assert page.evaluate("document.getElementById('traces').clientHeight") > 150
+    for width, height in ((1280, 720), (1920, 1080), (820, 1180), (390, 844)):
+        page.set_viewport_size({"width": width, "height": height})
+        found = page.evaluate(
+            "[document.documentElement.scrollWidth, document.documentElement.scrollHeight,"
+            " document.getElementById('traces').clientHeight]"
+        )
+        assert found[0] <= width
+        assert found[1] <= height or height > width
+        assert found[2] > 150
 
 
 def test_axe_finds_nothing(page: Any, room: Room) -> None:
