@@ -1,7 +1,7 @@
-// Counting of flashes by WCAG 2.3.1 on a coarse grid: app/flash_guard.py's FlashDetector again,
+// Counting of flashes by WCAG 2.3.1 on a coarse grid: app/flashes.py again,
 // for what is on this screen. No canvas and no clock in here.
 
-/** The rule; see app/flash_guard.py for each number. */
+/** The rule; see app/flashes.py for each number. */
 const GENERAL_CHANGE = 0.1;
 const GENERAL_DARKER_BELOW = 0.8;
 const RED_SHARE = 0.8;

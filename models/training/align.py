@@ -81,7 +81,7 @@ def train(
     @torch.no_grad()
     def look(step: int) -> None:
         encoder.eval()
-        for name, rows in (("locked", held_out._locked), ("sliding", held_out._sliding[::7])):
+        for name, rows in (("locked", held_out.locked), ("sliding", held_out.begun)):
             right = []
             for index in rows.split(256):
                 b = held_out.take(index)

@@ -57,9 +57,22 @@ class ViewedSet:
         self.is_locked = self.epochs["is_locked"] == 1
         self.image_embeds = self._embed_pictures()
         self.mean_embed = F.normalize(self.image_embeds.mean(0), dim=0)
-        self._locked = self.is_locked.nonzero()[:, 0]
-        self._sliding = (~self.is_locked & (self.label >= 0)).nonzero()[:, 0]
-        self._blank = (self.label < 0).nonzero()[:, 0]
+        self.locked = self.is_locked.nonzero()[:, 0]
+        seen = ~self.is_locked & (self.label >= 0)
+        self.sliding = seen.nonzero()[:, 0]
+        # Windows that begin at most half a second before the picture hold all of its
+        # response; in later ones only the weak, lasting part is left.
+        self.begun = (seen & self._holds_onset()).nonzero()[:, 0]
+        self.blank = (self.label < 0).nonzero()[:, 0]
+
+    def _holds_onset(self) -> torch.Tensor:
+        """Whether each epoch's picture appears within its first half second, (n,) bool."""
+        # A marker-locked epoch knows its picture's onset, a sliding one its own beginning.
+        time, locked = self.epochs["t_onset"].double(), self.is_locked
+        onset = torch.full((len(self.pictures),), torch.inf, dtype=torch.float64)
+        onset[self.image_id[locked]] = time[locked]
+        lag = onset[self.image_id] - time
+        return (lag > -0.05) & (lag < 0.5)
 
     @torch.no_grad()
     def _embed_pictures(self) -> torch.Tensor:
@@ -77,18 +90,22 @@ class ViewedSet:
         return F.normalize(torch.stack(means), dim=1)
 
     def draw(self, generator: torch.Generator, batch: int) -> Batch:
-        """Half marker-locked epochs, the others sliding windows, an eighth of all blank."""
+        """Half marker-locked epochs, 3/8 sliding windows, an eighth blank.
+
+        Of the sliding windows, four in five hold the onset.
+        """
 
         def pick(rows: torch.Tensor, n: int) -> torch.Tensor:
             return rows[torch.randint(len(rows), (n,), generator=generator)]
 
-        n_blank = batch // 8 if len(self._blank) else 0
-        n_sliding = batch // 2 - n_blank
+        n_sliding, n_blank = 3 * batch // 8, batch // 8
+        n_begun = 4 * n_sliding // 5
         index = torch.cat(
             [
-                pick(self._locked, batch - n_sliding - n_blank),
-                pick(self._sliding, n_sliding),
-                pick(self._blank, n_blank),
+                pick(self.locked, batch - n_sliding - n_blank),
+                pick(self.begun, n_begun),
+                pick(self.sliding, n_sliding - n_begun),
+                pick(self.blank, n_blank),
             ]
         )
         return self.take(index)

@@ -1,4 +1,4 @@
-"""What the page draws, judged by `app.flash_guard.FlashDetector`."""
+"""What the page draws, judged by `app.flashes.FlashDetector`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.flash_guard import FlashDetector
-from tests.web.conftest import Room, begin
+from app.flashes import FlashDetector
+from tests.web.room import Room, begin
 
 pytestmark = pytest.mark.browser
 

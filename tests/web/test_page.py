@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app.flash_guard import FlashGuard
-from tests.web.conftest import CH_NAMES, CONCEPTS, TOKEN, Room, begin, wait_until
+from tests.web.room import CH_NAMES, CONCEPTS, TOKEN, Room, begin, wait_until
 
 pytestmark = pytest.mark.browser
 
