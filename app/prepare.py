@@ -126,9 +126,7 @@ def prepare_epochs(
             else:
                 what, t_onset = what_of(epoch.marker), epoch.marker.timestamp
             if what is not None:
-                yield PreparedEpoch(
-                    epoch.data, *what, t_onset - t_start, epoch.marker is not None
-                )
+                yield PreparedEpoch(epoch.data, *what, t_onset - t_start, epoch.marker is not None)
 
 
 def simulated_steps(

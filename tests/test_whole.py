@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -94,9 +94,7 @@ class Viewer:
     def sees_new_pictures(self) -> None:
         pictures = {f["picture"] for f in self.frames[-20:]}
         before = len(self.frames)
-        wait_for(
-            lambda: {f["picture"] for f in self.frames[before:]} - pictures, "a new picture"
-        )
+        wait_for(lambda: {f["picture"] for f in self.frames[before:]} - pictures, "a new picture")
 
     def close(self) -> None:
         self._is_done.set()
@@ -227,7 +225,7 @@ def test_brainflow_s_synthetic_board_is_painted_without_loss(
 
 
 @pytest.fixture
-def recording(tmp_path: Path) -> Iterator[tuple[Path, int]]:
+def recording(tmp_path: Path) -> tuple[Path, int]:
     """Eleven seconds of EEG with a gap, markers, and another stream of the same name."""
     rng = np.random.default_rng(0)
     t = np.arange(2750) / 250 + 50.0
@@ -236,7 +234,7 @@ def recording(tmp_path: Path) -> Iterator[tuple[Path, int]]:
     eeg = (20 * rng.normal(size=(len(t), 8))).astype(np.float32)
     motion = rng.normal(size=(500, 3)).astype(np.float32)
     labels = np.array([["onset/cat"], ["offset"]], dtype=object)
-    yield (
+    return (
         write_xdf(
             tmp_path / "made.xdf",
             [
