@@ -60,7 +60,7 @@ def train(
     def loss_of_step(_step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
         b = data.draw(generator, batch)
         with torch.autocast("cpu", torch.bfloat16):
-            context, _, embeds = conditioner(encoder(augment(b.eeg, generator)))
+            context, _, embeds = conditioner(encoder(augment(b, generator)))
         embeds = embeds.float()
         l_clip = clip_loss(b.image_embeds, embeds)
         seen = b.is_seen

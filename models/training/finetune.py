@@ -80,7 +80,7 @@ def train(
         t = torch.randint(1000, (n,), generator=generator)
         has_condition = torch.rand(n, 1, generator=generator) >= DROPOUT
         with torch.autocast("cpu", torch.bfloat16):
-            context, time_embedding, embeds = conditioner(encoder(augment(b.eeg, generator)))
+            context, time_embedding, embeds = conditioner(encoder(augment(b, generator)))
             noise_pred = unet(
                 scheduler.add_noise(x, noise, t),
                 t,

@@ -124,10 +124,22 @@ class ViewedSet:
         )
 
 
-def augment(eeg: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Silence a tenth of the electrodes in half of the epochs, and vary their gain."""
+def augment(b: Batch, generator: torch.Generator) -> torch.Tensor:
+    """The batch's EEG, varied as other sessions vary.
+
+    A tenth of the electrodes is silenced in half of the epochs, gains vary, all epochs are
+    shifted by up to 16 ms, and the noise of blank epochs is added to the others.
+    """
+    eeg = b.eeg
     n, channels, _ = eeg.shape
+    blank = (~b.is_seen).nonzero()[:, 0]
+    if len(blank):
+        other = eeg[blank[torch.randint(len(blank), (n,), generator=generator)]]
+        amount = 0.7 * torch.rand(n, 1, 1, generator=generator)
+        # Unit variance again, as the normalisation of the epochs left it.
+        eeg = (eeg + amount * other) / (1 + amount**2).sqrt()
     some = torch.rand(n, 1, 1, generator=generator) < 0.5
     off = some & (torch.rand(n, channels, 1, generator=generator) < 0.1)
     gain = torch.exp(0.1 * torch.randn(n, channels, 1, generator=generator))
-    return torch.where(off, 0.0, eeg * gain)
+    shift = int(torch.randint(-4, 5, (1,), generator=generator))
+    return torch.where(off, 0.0, eeg * gain).roll(shift, dims=2)
