@@ -41,7 +41,7 @@ class Painted(Protocol):
     """What comes of an epoch (`models.painter.Painted`)."""
 
     @property
-    def rgb(self) -> np.ndarray: ...
+    def rgb(self) -> np.ndarray | None: ...
     @property
     def concepts(self) -> list[tuple[str, float]]: ...
     @property
@@ -55,7 +55,7 @@ class Painted(Protocol):
 class Painter(Protocol):
     """What paints (`models.painter.KeyframePainter`)."""
 
-    def paint(self, eeg: np.ndarray) -> Painted: ...
+    def paint(self, eeg: np.ndarray, only_sure: bool) -> Painted: ...
 
 
 class Inbox:
@@ -208,14 +208,14 @@ class Worker:
         # A copy, because torch does not take arrays that cannot be written to.
         eeg = np.frombuffer(epoch.payload, np.float32).reshape(shape).copy()
         try:
-            painted = self._painter.paint(eeg)
+            painted = self._painter.paint(eeg, only_sure=True)
         except EpochShapeError as error:
             self._report.set(message=str(error))
             return
         t_painted = self._clock()
         self._number += 1
         self._report.set(message="", encode_ms=painted.encode_ms, paint_ms=painted.paint_ms)
-        if painted.is_sure:
+        if painted.rgb is not None:
             self._held = self._number, painted.rgb
             self._report.painted((t_painted - header["t_last"]) * 1000)
         elif self._held is None:

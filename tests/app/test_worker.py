@@ -24,7 +24,7 @@ N_CHANNELS, N_TIMES = 4, 16
 
 @dataclass
 class FakePainted:
-    rgb: np.ndarray
+    rgb: np.ndarray | None
     is_sure: bool = True
     encode_ms: float = 5.0
     paint_ms: float = 90.0
@@ -42,13 +42,15 @@ class FakePainter:
         self.seen = []
         self.threads = set()
 
-    def paint(self, eeg):
+    def paint(self, eeg, only_sure):
         if eeg.shape != (N_CHANNELS, N_TIMES):
             raise EpochShapeError(f"The bundle wants {N_CHANNELS} channels, not {eeg.shape[0]}.")
         self.seen.append(eeg)
         self.threads.add(threading.current_thread().name)
         mean = float(eeg.mean())
-        return FakePainted(np.full((2, 3, 3), abs(mean), np.uint8), is_sure=mean > 0)
+        assert only_sure
+        rgb = np.full((2, 3, 3), mean, np.uint8) if mean > 0 else None
+        return FakePainted(rgb, is_sure=mean > 0)
 
 
 def epoch(number=1, kind="sliding", *, value=7.0, t_last=50.0, shape=(N_CHANNELS, N_TIMES)):
