@@ -38,9 +38,8 @@ PAGE = ("bundle", "host", "port", "epochs", "seed", "threads", "device", "open_b
 SOURCE = ("ch_names", "unit", "known_peers")
 
 
-def _option(name: str) -> inspect.Parameter:
+def _option(name: str, default: object) -> inspect.Parameter:
     """The flag of a setting; its value stays text until `parse`, but for true and false."""
-    default = DEFAULTS[name]
     is_flag = isinstance(default, bool)
     metavar = "|".join(c for c in choices(name) if c) or {int: "N", float: "SECONDS"}.get(
         type(default), "TEXT"
@@ -56,10 +55,13 @@ def _option(name: str) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=kind)
 
 
-def takes_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def takes_settings(
+    *names: str, **defaults: object
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the flags of the settings `names`, and hand it the settings.
 
-    The command takes `settings` first; its other parameters stay its own.
+    The command takes `settings` first; its other parameters stay its own. `defaults` are
+    the command's own.
     """
     names = (*names, "debug")
     config = inspect.Parameter(
@@ -77,7 +79,7 @@ def takes_settings(*names: str) -> Callable[[Callable[..., None]], Callable[...,
                 for name, value in given.items()
                 if value is not None
             }
-            settings = load_settings(flags, values.pop("config"))
+            settings = load_settings(flags, values.pop("config"), defaults=defaults)
             try:
                 command(settings, **values)
             except Exception:
@@ -87,7 +89,7 @@ def takes_settings(*names: str) -> Callable[[Callable[..., None]], Callable[...,
 
         own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
         own = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-        parameters = [*own, *map(_option, names), config]
+        parameters = [*own, *(_option(n, defaults.get(n, DEFAULTS[n])) for n in names), config]
         call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         call.__annotations__ = {p.name: p.annotation for p in parameters}
         call.__name__, call.__doc__ = command.__name__, command.__doc__
@@ -102,9 +104,13 @@ def say(text: str) -> None:
 
 
 @app.command()
-@takes_settings(*PAGE)
+@takes_settings(*PAGE, epochs="marker-locked")
 def demo(settings: Settings) -> None:
-    """Show the simulated subject's EEG as pictures, in the browser."""
+    """Show the simulated subject's EEG as pictures, in the browser.
+
+    The decoder is told when a picture appears, never which. With --epochs sliding it is
+    not told that either, and is right far less often.
+    """
     from app.serve import serve
 
     serve(settings.with_values(source="simulated:"), say, may_take_another_port=True)

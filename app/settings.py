@@ -66,7 +66,7 @@ class Settings:
         "Hosts that are asked for LSL streams besides multicast, as 10.0.0.2,lab-pc.",
     ] = ()
     epochs: Annotated[
-        EpochKind, "What is painted: sliding windows, or epochs locked to the onset markers."
+        EpochKind, "What is painted: sliding windows, or epochs locked to the onset markers (as in demo)."
     ] = "sliding"
     seed: Annotated[int, "Seed of the painter; the same seed and EEG give the same picture."] = 0
     threads: Annotated[int, "CPU threads of the worker; 0 leaves one core to the others."] = 0
@@ -260,6 +260,7 @@ def load_settings(
     flags: Mapping[str, Any] | None = None,
     config: Path | None = None,
     environ: Mapping[str, str] | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> Settings:
     """Put the settings together.
 
@@ -269,6 +270,7 @@ def load_settings(
     config : TOML file; by default the one that PHOSPHENE_CONFIG names, if any. None is
         looked for elsewhere: a file planted in a working directory must change nothing.
     environ : by default the process's environment.
+    defaults : a command's own, in place of the fields'.
 
     Raises
     ------
@@ -278,7 +280,8 @@ def load_settings(
     environ = os.environ if environ is None else environ
     if config is None and environ.get(CONFIG_VARIABLE):
         config = Path(environ[CONFIG_VARIABLE])
-    values = _from_toml(config) if config else {}
+    values = dict(defaults or {})
+    values |= _from_toml(config) if config else {}
     values |= _from_environment(environ)
     values |= flags or {}
     return Settings(**values)

@@ -119,6 +119,16 @@ def test_flags_reach_the_session(
     assert settings.bundle == str(bundle)
 
 
+def test_demo_locks_epochs_to_onsets_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, sessions: list[Settings], bundle: Path
+) -> None:
+    command = ("demo", "--bundle", str(bundle), "--port", "0")
+    assert run(monkeypatch, *command) == 0
+    assert run(monkeypatch, *command, "--epochs", "sliding") == 0
+    assert run(monkeypatch, "serve", "--bundle", str(bundle), "--port", "0") == 0
+    assert [s.epochs for s in sessions] == ["marker-locked", "sliding", "sliding"]
+
+
 def test_demo_takes_another_port_when_its_own_is_taken(
     monkeypatch: pytest.MonkeyPatch,
     sessions: list[Settings],
