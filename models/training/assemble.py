@@ -3,8 +3,8 @@ r"""Put trained parts together into a bundle.
     python -m models.training.assemble runs/vae/vae runs/finetune runs/eeg runs/eeg-val \
         runs/clip/clip weights/scale-model
 
-Weights are written in fp16. The concepts' temperature is fitted on the validation session,
-so that the confidence shown is the share of right answers there.
+Weights are written in fp16. The concepts' temperature is fitted on the validation session's
+marker-locked epochs, so that the confidence shown is the share of right answers there.
 """
 
 from __future__ import annotations
@@ -46,16 +46,20 @@ def fit_concepts(
             ]
         )
     cosine = F.normalize(embeds, dim=1) @ prototypes.T
-    seen = held_out.label >= 0
+    locked, blank = held_out.locked, held_out.blank
     temperatures = torch.logspace(-2.5, 0, 60)
-    losses = [F.cross_entropy(cosine[seen] / t, held_out.label[seen]) for t in temperatures]
+    losses = [F.cross_entropy(cosine[locked] / t, held_out.label[locked]) for t in temperatures]
     temperature = float(temperatures[torch.stack(losses).argmin()])
     best = (cosine / temperature).softmax(1).max(1).values
-    sure_from = float(best[~seen].quantile(1 - FALSE_ANSWERS))
-    print(
-        f"temperature {temperature:.4f}, sure from {sure_from:.3f}: "
-        f"{(best[seen] >= sure_from).float().mean():.1%} of viewed epochs are answered"
-    )
+    sure_from = float(best[blank].quantile(1 - FALSE_ANSWERS))
+    right = cosine.argmax(1) == held_out.label
+    print(f"temperature {temperature:.4f}, sure from {sure_from:.3f}")
+    for name, rows in (("marker-locked", locked), ("sliding, with the onset", held_out.begun)):
+        sure = best[rows] >= sure_from
+        print(
+            f"{name}: {right[rows].float().mean():.1%} right, {sure.float().mean():.1%} answered, "
+            f"{right[rows][sure].float().mean():.1%} of these right"
+        )
     table: ConceptTable = ConceptTable(names, prototypes.shape[1], temperature, sure_from)
     table.prototypes.data = prototypes
     return table

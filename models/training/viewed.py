@@ -135,7 +135,7 @@ def augment(b: Batch, generator: torch.Generator) -> torch.Tensor:
     blank = (~b.is_seen).nonzero()[:, 0]
     if len(blank):
         other = eeg[blank[torch.randint(len(blank), (n,), generator=generator)]]
-        amount = 0.7 * torch.rand(n, 1, 1, generator=generator)
+        amount = 0.5 * torch.rand(n, 1, 1, generator=generator)
         # Unit variance again, as the normalisation of the epochs left it.
         eeg = (eeg + amount * other) / (1 + amount**2).sqrt()
     some = torch.rand(n, 1, 1, generator=generator) < 0.5

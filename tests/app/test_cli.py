@@ -95,7 +95,7 @@ def test_serve_has_a_flag_for_every_setting(
 def test_every_command_has_a_help_text() -> None:
     for command in commands.registered_commands:
         assert command.callback is not None
-        assert (command.callback.__doc__ or "").endswith(".")
+        assert (command.callback.__doc__ or "").strip().endswith(".")
 
 
 def test_flags_reach_the_session(
