@@ -66,7 +66,8 @@ class Settings:
         "Hosts that are asked for LSL streams besides multicast, as 10.0.0.2,lab-pc.",
     ] = ()
     epochs: Annotated[
-        EpochKind, "What is painted: sliding windows, or epochs locked to the onset markers (as in demo)."
+        EpochKind,
+        "What is painted: sliding windows, or epochs locked to the onset markers (as in demo).",
     ] = "sliding"
     seed: Annotated[int, "Seed of the painter; the same seed and EEG give the same picture."] = 0
     threads: Annotated[int, "CPU threads of the worker; 0 leaves one core to the others."] = 0

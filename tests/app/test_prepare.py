@@ -122,7 +122,9 @@ def test_a_simulated_session_becomes_a_prepared_set(tmp_path: Path) -> None:
     n = len(columns["label"])
     assert columns["eeg"].shape == (n, 32, 256)
     assert columns["eeg"].dtype == np.float32
-    assert set(columns) == {"eeg", "label", "image_id", "subject", "session", "run", "t_onset"}
+    numbers = {"label", "image_id", "subject", "session", "run", "t_onset", "is_locked"}
+    assert set(columns) == {"eeg", *numbers}
+    assert columns["is_locked"].all(), "marker-locked is the default"
     assert (columns["subject"] == 2).all()
     assert (columns["session"] == 5).all()
     compositions = json.loads((tmp_path / "compositions.json").read_text())
