@@ -34,14 +34,12 @@ MOST_WAITING = 4
 
 N_CONCEPTS = 5
 
-NOT_SURE_YET = "The EEG does not say clearly what is seen; the first picture waits for that."
-
 
 class Painted(Protocol):
     """What comes of an epoch (`models.painter.Painted`)."""
 
     @property
-    def rgb(self) -> np.ndarray | None: ...
+    def rgb(self) -> np.ndarray: ...
     @property
     def concepts(self) -> list[tuple[str, float]]: ...
     @property
@@ -55,7 +53,7 @@ class Painted(Protocol):
 class Painter(Protocol):
     """What paints (`models.painter.KeyframePainter`)."""
 
-    def paint(self, eeg: np.ndarray, only_sure: bool) -> Painted: ...
+    def paint(self, eeg: np.ndarray) -> Painted: ...
 
 
 class Inbox:
@@ -174,7 +172,6 @@ class Worker:
         self._clock = clock
         self._number = 0
         self._is_paused = False
-        self._held: tuple[int, np.ndarray] | None = None
         self.inbox = Inbox()
 
     def run(self, incoming: Subscriber, stop: threading.Event) -> None:
@@ -202,35 +199,30 @@ class Worker:
             )
 
     def paint(self, epoch: Message) -> None:
-        """Paint an epoch and publish the frame, or the last one again where it is not sure."""
+        """Paint an epoch and publish the frame, which says where the EEG gives no clear answer."""
         header = epoch.header
         shape = header["n_channels"], header["n_times"]
         # A copy, because torch does not take arrays that cannot be written to.
         eeg = np.frombuffer(epoch.payload, np.float32).reshape(shape).copy()
         try:
-            painted = self._painter.paint(eeg, only_sure=True)
+            painted = self._painter.paint(eeg)
         except EpochShapeError as error:
             self._report.set(message=str(error))
             return
         t_painted = self._clock()
         self._number += 1
         self._report.set(message="", encode_ms=painted.encode_ms, paint_ms=painted.paint_ms)
-        if painted.rgb is not None:
-            self._held = self._number, painted.rgb
-            self._report.painted((t_painted - header["t_last"]) * 1000)
-        elif self._held is None:
-            self._report.set(message=NOT_SURE_YET)
-            return
-        picture, rgb = self._held
+        self._report.painted((t_painted - header["t_last"]) * 1000)
+        rgb = painted.rgb
         frame = {
             "number": self._number,
-            "picture": picture,
+            "picture": self._number,
             "epoch": header["number"],
             "kind": header["kind"],
             "t_eeg": header["t_last"],
             "t_painted": t_painted,
             "seed": self._seed,
-            "state": "painted" if painted.is_sure else "held",
+            "state": "painted",
             "height": rgb.shape[0],
             "width": rgb.shape[1],
             "concepts": [

@@ -125,7 +125,6 @@ def painting_rows(bundle: Path, threads: int, seconds: float) -> list[Row]:
     gflop = counter.get_total_flops() / 1e9
     timings = measure({"frame": lambda: painter.paint(eeg), "matmul": matmul()}, seconds)
     rate = gflops(timings["matmul"])
-    assert painted.rgb is not None
     height, width = painted.rgb.shape[:2]
     return [
         Row(

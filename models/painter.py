@@ -20,13 +20,13 @@ class Painted:
 
     Attributes
     ----------
-    rgb : (H, W, 3) uint8; None where nothing was painted because it was not sure.
+    rgb : (H, W, 3) uint8.
     concepts : (name, confidence), the likeliest first; empty for a bundle without concepts.
     is_sure : whether the likeliest is likely enough to be shown as an answer.
     encode_ms, paint_ms : time for EEG to conditioning, and for conditioning to pixels.
     """
 
-    rgb: np.ndarray | None
+    rgb: np.ndarray
     concepts: list[tuple[str, float]]
     is_sure: bool
     encode_ms: float
@@ -98,13 +98,8 @@ class KeyframePainter:
         self.paint(np.zeros((config.in_channels, config.n_times), np.float32))
 
     @torch.inference_mode()
-    def paint(self, eeg: np.ndarray, only_sure: bool = False) -> Painted:
-        """Paint the picture for an epoch.
-
-        Parameters
-        ----------
-        eeg : (n_channels, n_times), float32.
-        only_sure : whether to spare the U-Net where the EEG gives no clear answer.
+    def paint(self, eeg: np.ndarray) -> Painted:
+        """Paint the picture for an epoch (n_channels, n_times), float32.
 
         Raises
         ------
@@ -126,13 +121,10 @@ class KeyframePainter:
                 for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
             ]
         encoded = time.perf_counter()
-        encode_ms = 1e3 * (encoded - begun)
-        if only_sure and not is_sure:
-            return Painted(None, concepts, is_sure, encode_ms, 0.0)
         latents = pipeline.denoise(
             context, time_embedding, self._noise, self.num_inference_steps, self.guidance_scale
         )
         picture = pipeline.decode(latents)[0]
         rgb = (picture * 255).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
-        paint_ms = 1e3 * (time.perf_counter() - encoded)
-        return Painted(rgb, concepts, is_sure, encode_ms, paint_ms)
+        painted = time.perf_counter()
+        return Painted(rgb, concepts, is_sure, 1e3 * (encoded - begun), 1e3 * (painted - encoded))

@@ -61,7 +61,6 @@ def paint_all(painter: KeyframePainter, eeg: torch.Tensor) -> tuple[np.ndarray, 
     names = painter.pipeline.concepts.config.names
     for epoch in eeg:
         painted = painter.paint(epoch.numpy())
-        assert painted.rgb is not None
         pictures.append(painted.rgb)
         by_name = dict(painted.concepts)
         probabilities.append([by_name[name] for name in names])

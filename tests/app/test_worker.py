@@ -16,7 +16,7 @@ from app.child import read_error, write_session
 from app.errors import ExitCode
 from app.messages import pack, unpack
 from app.settings import Settings
-from app.worker import MOST_WAITING, NOT_SURE_YET, Inbox, Report, Worker, tell
+from app.worker import MOST_WAITING, Inbox, Report, Worker, tell
 from models.errors import EpochShapeError
 
 N_CHANNELS, N_TIMES = 4, 16
@@ -24,7 +24,7 @@ N_CHANNELS, N_TIMES = 4, 16
 
 @dataclass
 class FakePainted:
-    rgb: np.ndarray | None
+    rgb: np.ndarray
     is_sure: bool = True
     encode_ms: float = 5.0
     paint_ms: float = 90.0
@@ -42,15 +42,13 @@ class FakePainter:
         self.seen = []
         self.threads = set()
 
-    def paint(self, eeg, only_sure):
+    def paint(self, eeg):
         if eeg.shape != (N_CHANNELS, N_TIMES):
             raise EpochShapeError(f"The bundle wants {N_CHANNELS} channels, not {eeg.shape[0]}.")
         self.seen.append(eeg)
         self.threads.add(threading.current_thread().name)
         mean = float(eeg.mean())
-        assert only_sure
-        rgb = np.full((2, 3, 3), mean, np.uint8) if mean > 0 else None
-        return FakePainted(rgb, is_sure=mean > 0)
+        return FakePainted(np.full((2, 3, 3), abs(mean), np.uint8), is_sure=mean > 0)
 
 
 def epoch(number=1, kind="sliding", *, value=7.0, t_last=50.0, shape=(N_CHANNELS, N_TIMES)):
@@ -186,25 +184,14 @@ def test_telemetry_counts_pictures_and_tells_each_latency_once(bench):
     assert first["bundle"] == "a bundle"
 
 
-def test_not_sure_holds_the_last_picture_and_tells_the_concepts(bench):
+def test_a_picture_that_is_not_sure_says_so(bench):
     bench.worker.paint(epoch(1, value=7.0))
     bench.worker.paint(epoch(2, value=-9.0, t_last=50.1))
-    painted, held = bench.sent
-    assert (held.header["state"], held.header["is_sure"]) == ("held", False)
-    assert (held.header["number"], held.header["picture"], held.header["epoch"]) == (2, 1, 2)
-    assert held.header["concepts"]
-    assert held.payload == painted.payload
-    telemetry = bench.telemetry()
-    assert telemetry["frames_painted"] == 1
-    assert len(telemetry["painted_ms"]) == 1
-
-
-def test_not_sure_before_the_first_picture_is_said_in_words(bench):
-    bench.worker.paint(epoch(1, value=-1.0))
-    assert bench.sent == []
-    assert bench.telemetry()["message"] == NOT_SURE_YET
-    bench.worker.paint(epoch(2))
-    assert bench.telemetry()["message"] == ""
+    sure, unsure = (message.header for message in bench.sent)
+    assert (sure["is_sure"], unsure["is_sure"]) == (True, False)
+    assert (unsure["state"], unsure["number"], unsure["picture"]) == ("painted", 2, 2)
+    assert unsure["concepts"]
+    assert bench.telemetry()["frames_painted"] == 2
 
 
 def test_an_epoch_of_another_shape_is_a_sentence_and_not_the_end(bench):

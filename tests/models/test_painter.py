@@ -40,20 +40,6 @@ def test_a_frame_has_pixels_all_concepts_and_times(tiny_bundle: Path) -> None:
     assert painted.paint_ms > 0
 
 
-def test_an_unsure_answer_spares_the_unet_where_asked(tiny_bundle: Path) -> None:
-    painter = KeyframePainter.from_bundle(tiny_bundle)
-    table = painter.pipeline.concepts
-    assert table is not None
-    table.register_to_config(sure_from=2.0)
-    painted = painter.paint(epoch(0), only_sure=True)
-    assert painted.rgb is None
-    assert not painted.is_sure
-    assert len(painted.concepts) == 40
-    assert painter.paint(epoch(0)).rgb is not None
-    table.register_to_config(sure_from=0.0)
-    assert painter.paint(epoch(0), only_sure=True).rgb is not None
-
-
 def test_sampler_settings_come_from_the_bundle(tiny_bundle: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_bundle, tmp_path / "bundle")
     (folder / "painter.json").write_text(
