@@ -81,7 +81,7 @@ def train(pictures: Path, out: Path, schedule: Schedule, batch: int = 128) -> No
     words = Words.of(captions)
     tokens = words(captions)
     torch.manual_seed(schedule.seed)
-    clip = build_clip(words)
+    clip = build_clip(words, pixels=images.columns["images"][0].shape[1])
 
     def loss_of_step(_step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
         index = torch.randint(len(images), (batch,), generator=generator)

@@ -29,11 +29,18 @@ DROPOUT = 0.1
 MIN_SNR = 5.0
 
 
-def build_unet(cross_attention_dim: int = 128, sample_size: int = 16) -> UNet2DConditionModel:
+def build_unet(
+    cross_attention_dim: int = 128,
+    sample_size: int = 16,
+    latent_channels: int = 4,
+    channels: tuple[int, int, int] = (96, 128, 192),
+) -> UNet2DConditionModel:
     """SD 1.5's kind of U-Net; takes the EEG's time embedding as class labels."""
     return UNet2DConditionModel(
         sample_size=sample_size,
-        block_out_channels=(96, 128, 192),
+        in_channels=latent_channels,
+        out_channels=latent_channels,
+        block_out_channels=channels,
         layers_per_block=1,
         # No attention at 16x16: it costs a third of a step there.
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -102,7 +109,7 @@ def sample(
     scheduler.set_timesteps(steps)
     side = unet.config.sample_size
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(len(context), 4, side, side, generator=generator)
+    x = torch.randn(len(context), unet.config.in_channels, side, side, generator=generator)
     for t in scheduler.timesteps:
         noise_pred = unet(x, t, context, class_labels=time_embedding).sample
         if guidance_scale > 1:
@@ -128,6 +135,7 @@ def train(
     out: Path,
     schedule: Schedule,
     batch: int = 32,
+    channels: tuple[int, int, int] = (96, 128, 192),
 ) -> None:
     """Train the U-Net and save it to `out / "unet"`."""
     data = PreparedSet(pictures)
@@ -141,7 +149,8 @@ def train(
         torch.save(encode_pictures(vae, images), cache)
     latents = torch.load(cache, weights_only=True)
     torch.manual_seed(schedule.seed)
-    unet = build_unet(clip.config.text_config.hidden_size)
+    _, latent_channels, _, side = latents.shape
+    unet = build_unet(clip.config.text_config.hidden_size, side, latent_channels, channels)
     scheduler = build_scheduler()
     time_embed_dim = 4 * unet.config.block_out_channels[0]
 

@@ -19,14 +19,14 @@ from models.training.stage import Schedule, run_stage
 LATENT_NOISE = 0.1
 
 
-def build_vae() -> AutoencoderTiny:
+def build_vae(width: int = 48, latent_channels: int = 4) -> AutoencoderTiny:
     """An autoencoder of TAESD's kind: no normalisation, so colours are learnt quickly."""
     return AutoencoderTiny(
-        encoder_block_out_channels=(48, 48, 48, 48),
-        decoder_block_out_channels=(48, 48, 48, 48),
+        encoder_block_out_channels=(width,) * 4,
+        decoder_block_out_channels=(width,) * 4,
         num_encoder_blocks=(1, 2, 2, 2),
         num_decoder_blocks=(2, 2, 2, 1),
-        latent_channels=4,
+        latent_channels=latent_channels,
     )
 
 
@@ -44,7 +44,13 @@ def reconstruction_loss(images: torch.Tensor, decoded: torch.Tensor) -> torch.Te
 
 
 def train(
-    pictures: Path, out: Path, schedule: Schedule, batch: int = 16, start: Path | None = None
+    pictures: Path,
+    out: Path,
+    schedule: Schedule,
+    batch: int = 16,
+    start: Path | None = None,
+    width: int = 48,
+    latent_channels: int = 4,
 ) -> None:
     """Train the VAE and save it to `out / "vae"`, its latents scaled to unit variance.
 
@@ -53,7 +59,7 @@ def train(
     """
     images = PreparedSet(pictures).pictures()
     torch.manual_seed(schedule.seed)
-    vae = AutoencoderTiny.from_pretrained(start) if start else build_vae()
+    vae = AutoencoderTiny.from_pretrained(start) if start else build_vae(width, latent_channels)
     vae.encoder.requires_grad_(start is None)
 
     def draw(generator: torch.Generator, n: int) -> torch.Tensor:
