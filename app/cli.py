@@ -18,6 +18,8 @@ import typer
 
 from app.errors import EXIT_CODE_TEXTS, exit_code, sentence
 from app.settings import DEFAULTS, TEXTS, Settings, choices, flag_name, load_settings, parse
+from app.stage_flags import takes_config
+from models.training.config import FinetuneConfig, PretrainConfig
 
 EPILOGUE = "Exit codes: " + "; ".join(f"{c.value} {text}" for c, text in EXIT_CODE_TEXTS.items())
 
@@ -211,6 +213,45 @@ def prepare(
     names = [*(source or []), *map(recording_source, files or [])]
     n_epochs = prepare_sources(out, names, wanted, with_images=images)
     say(f"{out} holds {n_epochs} epochs.")
+
+
+PREPARED_TEXT = "Folder of a prepared set (`phosphene prepare`)."
+STAGE_TEXT = "Folder of the stage: its checkpoint, results and TensorBoard log."
+
+
+@app.command()
+@takes_config(PretrainConfig)
+def pretrain(
+    config: PretrainConfig,
+    prepared: Annotated[Path, typer.Argument(help=PREPARED_TEXT)],
+    out: Annotated[Path, typer.Argument(help=STAGE_TEXT)],
+    held_out: Annotated[
+        Path | None, typer.Option(help="Prepared set that is scored and never trained on.")
+    ] = None,
+) -> None:
+    """Teach an encoder to read EEG without labels: temporal masked signal modelling.
+
+    Started again with the same folder it goes on from its checkpoint.
+    """
+    from models.training.pretrain import pretrain
+
+    pretrain(prepared, out, config, held_out, say)
+
+
+@app.command()
+@takes_config(FinetuneConfig)
+def finetune(
+    config: FinetuneConfig,
+    prepared: Annotated[Path, typer.Argument(help=PREPARED_TEXT)],
+    out: Annotated[Path, typer.Argument(help=STAGE_TEXT)],
+) -> None:
+    """Teach encoder and cross-attention to paint what was seen, and write a bundle.
+
+    Started again with the same folder it goes on from its checkpoint.
+    """
+    from models.training.finetune import finetune
+
+    finetune(prepared, out, config, say)
 
 
 @app.command()

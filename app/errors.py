@@ -33,6 +33,8 @@ class ExitCode(IntEnum):
     ADDRESS = 10
     OUTPUT = 11
     DOCTOR = 12
+    TRAINING = 13
+    INTERRUPTED = 14
 
 
 EXIT_CODE_TEXTS: dict[ExitCode, str] = {
@@ -49,6 +51,8 @@ EXIT_CODE_TEXTS: dict[ExitCode, str] = {
     ExitCode.ADDRESS: "the address is taken, or may not be listened on",
     ExitCode.OUTPUT: "a file or folder cannot be written",
     ExitCode.DOCTOR: "doctor found something that must be mended",
+    ExitCode.TRAINING: "training cannot begin or go on: its settings, data or checkpoint",
+    ExitCode.INTERRUPTED: "training was stopped before its end; the same command goes on",
 }
 
 
@@ -95,6 +99,7 @@ _EXIT_CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
     (acquisition_errors.MontageError, ExitCode.MONTAGE),
     (acquisition_errors.EpochSpecError, ExitCode.BUNDLE),
     (model_errors.BundleError, ExitCode.BUNDLE),
+    (model_errors.ModelError, ExitCode.TRAINING),
 )
 
 KNOWN_ERRORS: tuple[type[Exception], ...] = (

@@ -3,6 +3,7 @@
 ModelError
 ├── BundleError          a folder that does not hold a usable bundle
 ├── PreparedSetError     training data that is missing or damaged
+├── TrainingError        a stage of training that cannot begin or go on
 └── EpochShapeError      EEG whose shape the encoder was not built for
 """
 
@@ -17,6 +18,10 @@ class BundleError(ModelError):
 
 class PreparedSetError(ModelError):
     """The prepared set is missing, incomplete or damaged."""
+
+
+class TrainingError(ModelError):
+    """A stage of training cannot begin or go on."""
 
 
 class EpochShapeError(ModelError):

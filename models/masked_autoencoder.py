@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from models.eeg_encoder import Block, EEGEncoder, initialise, sincos_positions
+from models.eeg_encoder import Block, Blocks, EEGEncoder, initialise, sincos_positions
 from models.losses import eeg_recon_loss
 
 
@@ -47,13 +47,18 @@ class MaskedAutoencoder(nn.Module):
         positions = [torch.zeros(1, 1, dim)] if has_cls_token else []
         positions.append(sincos_positions(encoder.n_tokens, dim))
         self.register_buffer("decoder_pos_embed", torch.cat(positions, dim=1), persistent=False)
-        self.decoder_blocks = nn.ModuleList(
+        self.decoder_blocks = Blocks(
             Block(dim, decoder_num_heads, config.mlp_ratio) for _ in range(decoder_depth)
         )
         self.decoder_norm = nn.LayerNorm(dim)
         self.decoder_pred = nn.Linear(dim, config.patch_size * config.in_channels)
         for part in (self.decoder_embed, self.decoder_blocks, self.decoder_pred):
             part.apply(initialise)
+
+    def use_gradient_checkpointing(self, is_used: bool) -> None:
+        """Compute the blocks' activations again in the backward pass instead of keeping them."""
+        self.encoder.blocks.is_checkpointed = is_used
+        self.decoder_blocks.is_checkpointed = is_used
 
     def patchify(self, eeg: torch.Tensor) -> torch.Tensor:
         """(n, channels, times) to (n, tokens, patch_size * channels), time before channel."""
@@ -95,7 +100,6 @@ class MaskedAutoencoder(nn.Module):
         if has_cls:
             x = torch.cat([latent[:, :1], x], dim=1)
         x = x + self.decoder_pos_embed
-        for block in self.decoder_blocks:
-            x = block(x)
+        x = self.decoder_blocks(x)
         prediction = self.decoder_pred(self.decoder_norm(x))[:, int(has_cls) :]
         return eeg_recon_loss(self.patchify(eeg), prediction, mask), prediction, mask

@@ -58,6 +58,10 @@ class Shards:
         """A whole column; for labels and other small ones."""
         return torch.cat(self.columns[name])
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of one row of a column."""
+        return tuple(self.columns[name][0].shape[1:])
+
     def rows(self, name: str, index: torch.Tensor) -> torch.Tensor:
         """Rows `index` (n,) of a column, read from the shards that hold them."""
         shard = torch.searchsorted(self.starts, index, right=True) - 1
