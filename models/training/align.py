@@ -21,7 +21,8 @@ from models.conditioner import EEGConditioner
 from models.eeg_encoder import EEGEncoder
 from models.losses import clip_loss
 from models.training.augment import augment, draw_augmentation
-from models.training.stage import Rows, Schedule, run_stage
+from models.training.config import Schedule
+from models.training.stage import Rows, run_stage
 from models.training.viewed import ViewedSet
 
 TIME_EMBED_DIM = 384
@@ -48,6 +49,8 @@ def build_conditioner(encoder: EEGEncoder) -> EEGConditioner:
 
 class AlignTask(nn.Module):
     """Learns what CLIP and its text encoder say of the picture that was seen."""
+
+    prototypes: torch.Tensor
 
     def __init__(self, encoder: EEGEncoder, conditioner: EEGConditioner, data: ViewedSet) -> None:
         super().__init__()

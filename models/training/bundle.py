@@ -56,7 +56,9 @@ def surrogates(eeg: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     phase[..., 0] = 0
     if eeg.shape[2] % 2 == 0:
         phase[..., -1] = 0
-    return torch.fft.irfft(spectrum * torch.polar(torch.ones_like(phase), phase), eeg.shape[2])
+    turned = spectrum * torch.polar(torch.ones_like(phase), phase)
+    out: torch.Tensor = torch.fft.irfft(turned, eeg.shape[2])
+    return out
 
 
 @torch.no_grad()
@@ -83,10 +85,10 @@ def fit_concepts(
     generator = torch.Generator().manual_seed(seed)
     pictures = torch.from_numpy(np.asarray(image_embeds, np.float32))
     prototypes = torch.zeros(len(names), pictures.shape[1])
-    for label in range(len(names)):
-        of_label = seen.image_id[seen.label == label].unique()
+    for number in range(len(names)):
+        of_label = seen.image_id[seen.label == number].unique()
         if len(of_label):
-            prototypes[label] = F.normalize(pictures[of_label].mean(0), dim=0)
+            prototypes[number] = F.normalize(pictures[of_label].mean(0), dim=0)
     device = next(encoder.parameters()).device
     chosen = torch.randperm(len(held_out), generator=generator)[:FITTED]
 
@@ -101,7 +103,7 @@ def fit_concepts(
     temperature = float(temperatures[torch.stack(losses).argmin()])
     without_event = (cosine(surrogates(eeg, generator)) / temperature).softmax(1).max(1).values
     table: ConceptTable = ConceptTable(
-        [names[label] for label in range(len(names))],
+        [names[number] for number in range(len(names))],
         prototypes.shape[1],
         temperature,
         float(without_event.quantile(1 - FALSE_ANSWERS)),

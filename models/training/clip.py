@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import CLIPConfig, CLIPModel
 
+from models.training.config import Schedule
 from models.training.prepared import PreparedSet, Shards, images_to_tensor
-from models.training.stage import Rows, Schedule, run_stage
+from models.training.stage import Rows, run_stage
 
 MAX_WORDS = 16
 

@@ -240,7 +240,8 @@ def build_conditioner(
     """The conditioner beside the pre-trained encoder, or one with random weights."""
     path = Path(config.encoder) / "conditioner"
     if config.encoder and path.is_dir():
-        return EEGConditioner.from_pretrained(path)
+        started: EEGConditioner = EEGConditioner.from_pretrained(path)
+        return started
     conditioner: EEGConditioner = EEGConditioner(
         encoder.n_tokens,
         encoder.config.embed_dim,

@@ -14,8 +14,9 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
+from models.training.config import Schedule
 from models.training.prepared import PreparedSet, Shards, images_to_tensor
-from models.training.stage import Rows, Schedule, run_stage
+from models.training.stage import Rows, run_stage
 
 
 class Judge(ModelMixin, ConfigMixin):  # type: ignore[misc]

@@ -40,7 +40,7 @@ def encoded_pictures(path: Path, pictures: Shards, encode: Encode, key: str) -> 
     path.parent.mkdir(parents=True, exist_ok=True)
     note.unlink(missing_ok=True)
     partial = path.with_suffix(".partial")
-    out: np.ndarray | None = None
+    out: np.memmap | None = None
     try:
         for index in torch.arange(len(pictures)).split(16):
             rows = encode(unit_pictures(pictures, index)).half().cpu().numpy()

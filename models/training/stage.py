@@ -90,8 +90,8 @@ def told_to_stop() -> Iterator[Callable[[], bool]]:
         signal.signal(number, before[number])
 
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, note)
+        for each in (signal.SIGINT, signal.SIGTERM):
+            before[each] = signal.signal(each, note)
     except ValueError:
         pass  # not the main thread: nobody signals it
     try:

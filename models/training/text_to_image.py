@@ -19,8 +19,9 @@ from torch import nn
 from transformers import CLIPModel
 
 from models.training.clip import Words
+from models.training.config import Schedule
 from models.training.prepared import PreparedSet, Shards, images_to_tensor
-from models.training.stage import Rows, Schedule, run_stage
+from models.training.stage import Rows, run_stage
 
 # Share of pictures that are trained without their caption, so that guidance is possible
 # (Ho and Salimans 2022, arXiv 2207.12598).

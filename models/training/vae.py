@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 from torch import nn
 
+from models.training.config import Schedule
 from models.training.prepared import PreparedSet, Shards, images_to_tensor
-from models.training.stage import Rows, Schedule, run_stage
+from models.training.stage import Rows, run_stage
 
 # Standard deviation of the noise on latents of about unit size.
 LATENT_NOISE = 0.1

@@ -215,10 +215,13 @@ def of_processes(n: int, out: Path) -> dict[str, Any]:
     )
     script = out.parent / "fit.py"
     script.write_text(code)
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines=1",
-               "--num_processes", str(n), "--mixed_precision=no", "--dynamo_backend=no",
-               "--num_cpu_threads_per_process=1", "--main_process_port=0", str(script)]  # fmt: skip
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    # What `accelerate launch` starts on GPUs; for CPUs it would want MPI.
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone",
+               f"--nproc-per-node={n}", str(script)]  # fmt: skip
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert len(list(out.glob("rank-*"))) == n
     state: dict[str, Any] = torch.load(out / "checkpoint.pt", weights_only=True)
