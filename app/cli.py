@@ -175,7 +175,10 @@ def prepare(
     files: Annotated[list[Path] | None, typer.Argument(help="Recordings to read.")] = None,
     source: Annotated[
         list[str] | None,
-        typer.Option(help="Source, as simulated:?subject=0&session=1; may be repeated."),
+        typer.Option(
+            help="Source, as simulated:?subject=0&session=1, moabb:NAME, eeg-imagenet:FILE or "
+            "things-eeg2:FOLDER; may be repeated."
+        ),
     ] = None,
     seconds: Annotated[float, typer.Option(help="EEG of each simulated source.")] = 600.0,
     spec: Annotated[
@@ -187,9 +190,14 @@ def prepare(
     labels: Annotated[
         str, typer.Option(help="Markers of recordings that count and their labels, as 1=0,2=1.")
     ] = "",
+    stimuli: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the images that markers name; sub-folders are classes."),
+    ] = None,
     images: Annotated[
         bool, typer.Option("--images", help="Draw what the simulated subject saw, too.")
     ] = False,
+    pixels: Annotated[int, typer.Option(min=8, max=2048, help="Side of the pictures.")] = 128,
     pictures: Annotated[
         int, typer.Option(help="Draw this many random pictures instead of reading EEG.")
     ] = 0,
@@ -201,7 +209,7 @@ def prepare(
     from app.serve import recording_source
 
     if pictures:
-        prepare_pictures(out, pictures, settings.seed)
+        prepare_pictures(out, pictures, settings.seed, pixels)
         return
     wanted = Wanted(
         spec=read_epoch_spec_file(spec) if spec else read_epoch_spec(find_bundle(settings.bundle)),
@@ -209,9 +217,12 @@ def prepare(
         seconds=seconds,
         labels=to_labels(labels),
         options=SourceOptions(settings.ch_names, settings.unit, settings.known_peers),
+        stimuli=stimuli,
+        with_images=images,
+        pixels=pixels,
     )
     names = [*(source or []), *map(recording_source, files or [])]
-    n_epochs = prepare_sources(out, names, wanted, with_images=images)
+    n_epochs = prepare_sources(out, names, wanted, say)
     say(f"{out} holds {n_epochs} epochs.")
 
 

@@ -3,6 +3,7 @@
 ModelError
 ├── BundleError          a folder that does not hold a usable bundle
 ├── PreparedSetError     training data that is missing or damaged
+│   └── SplitError           its rows cannot be split as asked
 ├── TrainingError        a stage of training that cannot begin or go on
 └── EpochShapeError      EEG whose shape the encoder was not built for
 """
@@ -18,6 +19,10 @@ class BundleError(ModelError):
 
 class PreparedSetError(ModelError):
     """The prepared set is missing, incomplete or damaged."""
+
+
+class SplitError(PreparedSetError):
+    """The rows of a prepared set cannot be split as asked."""
 
 
 class TrainingError(ModelError):

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from models.errors import TrainingError
 
 PresetName = Literal["reference", "phosphene", "scale", "tiny"]
-Split = Literal["auto", "told", "session", "run", "block", "position", "image"]
+SplitBy = Literal["auto", "split", "session", "run", "block", "position", "image"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +136,14 @@ class FinetuneConfig(Schedule):
         Literal["marker-locked", "sliding", "both"], "Epochs that are learnt from."
     ] = "marker-locked"
     split: Annotated[
-        Split,
-        "What is held out for validation and test, whole: as the set tells, or by session, run, "
-        "block, position in the run, or image.",
+        SplitBy,
+        "What is held out whole for validation and test: as the set's makers split it, or "
+        "sessions, runs, blocks, positions in the run, or images; auto: the first that can be.",
     ] = "auto"
+    validation_share: Annotated[float, "Share that is held out for validation."] = 0.1
+    test_share: Annotated[
+        float, "Share that is held out for test, and that training does not look at."
+    ] = 0.1
     trained: Annotated[
         Literal["encoder+attention", "encoder", "attention"],
         "What learns besides the projections: the paper's E + A, E only, or A only.",
@@ -175,5 +179,5 @@ class FinetuneConfig(Schedule):
             self._check(name, getattr(self, name) >= 0, "a number from 0 upwards")
         for name in ("n_context", "sampler_steps"):
             self._check(name, getattr(self, name) >= 1, "a number from 1 upwards")
-        is_share = 0 <= self.condition_dropout < 1
-        self._check("condition_dropout", is_share, "a number from 0 to below 1")
+        for name in ("condition_dropout", "validation_share", "test_share"):
+            self._check(name, 0 <= getattr(self, name) < 1, "a number from 0 to below 1")

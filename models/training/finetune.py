@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -19,16 +20,17 @@ from torch import nn
 
 from models.conditioner import EEGConditioner
 from models.eeg_encoder import EEGEncoder
-from models.errors import TrainingError
+from models.errors import SplitError, TrainingError
 from models.losses import clip_loss
 from models.training.augment import augment, draw_augmentation
 from models.training.base import Base, ImageEncoder, encode_latents, load_base
 from models.training.bundle import Sampler, concept_names, fit_concepts, save_bundle
-from models.training.config import FinetuneConfig
+from models.training.config import FinetuneConfig, SplitBy
+from models.training.confounding import confounding
 from models.training.prepared import PreparedSet
 from models.training.presets import build_encoder
 from models.training.seen import SeenEpochs, encoded_pictures
-from models.training.splits import split_rows
+from models.training.splits import By, Split, split_rows
 from models.training.stage import Rows, run_stage
 
 # Epochs of held-out data that are scored at each checkpoint.
@@ -254,6 +256,35 @@ def build_conditioner(
     return conditioner
 
 
+def split_seen(
+    data: PreparedSet, config: FinetuneConfig, say: Callable[[str], None]
+) -> tuple[SeenEpochs, SeenEpochs | None]:
+    """Training and validation epochs; says how they were split, and what that cannot mend."""
+    every = SeenEpochs(data, kinds=config.epochs)
+    columns = every.columns()
+    shares = (config.validation_share, config.test_share)
+    split = split_seen_rows(columns, config.split, shares, config.seed)
+    say(split.sentence)
+    if warning := confounding(columns, data.spec.get("is_block_design"), config.seed).warning:
+        say(f"Warning: {warning}")
+    held_out = every.part(split.validation) if len(split.validation) else None
+    return every.part(split.train), held_out
+
+
+def split_seen_rows(
+    columns: dict[str, torch.Tensor], by: SplitBy, shares: tuple[float, float], seed: int
+) -> Split:
+    """Split by what is asked for, or by the first that the set can be split by."""
+    if by != "auto":
+        return split_rows(columns, by, shares, seed)
+    for each in ("split", "session", "run", "block"):
+        try:
+            return split_rows(columns, cast("By", each), shares, seed)
+        except SplitError as error:
+            last = error
+    raise last
+
+
 def _silent(_text: str) -> None:
     """The other processes leave the talking to the first."""
 
@@ -275,11 +306,7 @@ def finetune(
     if not PartialState().is_main_process:
         say = _silent
     data = PreparedSet(prepared)
-    split = split_rows(data, config.split, config.seed, config.epochs)
-    if split.warning:
-        say(f"Warning: {split.warning}")
-    seen = SeenEpochs(data, split.train)
-    validation = SeenEpochs(data, split.validation) if len(split.validation) else None
+    seen, validation = split_seen(data, config, say)
     torch.manual_seed(config.seed)
     encoder = load_encoder(config, seen, prepared)
     base = load_base(config.base)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -60,13 +62,16 @@ def encoded_pictures(path: Path, pictures: Shards, encode: Encode, key: str) -> 
     return np.asarray(np.load(path, mmap_mode="r"))
 
 
+Kinds = Literal["marker-locked", "sliding", "both"]
+
+
 class SeenEpochs:
     """Epochs during which a picture was seen.
 
     Parameters
     ----------
     data : prepared set with epochs and pictures.
-    rows : (n,) of the epochs that are used; by default all with a picture.
+    kinds : of epochs that are taken.
 
     Attributes
     ----------
@@ -76,25 +81,40 @@ class SeenEpochs:
     Raises
     ------
     PreparedSetError
-        No epoch has a picture.
+        No epoch of these kinds has a picture.
     """
 
-    def __init__(self, data: PreparedSet, rows: torch.Tensor | None = None) -> None:
+    def __init__(self, data: PreparedSet, kinds: Kinds = "both") -> None:
         self.epochs = data.epochs()
-        image_id = self.epochs["image_id"]
-        index = torch.arange(len(image_id)) if rows is None else rows
-        self.index = index[image_id[index] >= 0]
+        is_taken = self.epochs["image_id"] >= 0
+        if kinds != "both":
+            is_taken &= (self.epochs["is_locked"] == 1) == (kinds == "marker-locked")
+        self._take(is_taken.nonzero()[:, 0])
         if not len(self.index):
+            which = "" if kinds == "both" else f"{kinds} "
             raise PreparedSetError(
-                f"No epoch of {data.folder} says which picture was seen. Prepare it with "
+                f"No {which}epoch of {data.folder} says which picture was seen. Prepare it with "
                 "--images (simulated sources) or --stimuli (recordings)."
             )
-        self.image_id = image_id[self.index]
-        self.label = self.epochs["label"][self.index]
+
+    def _take(self, index: torch.Tensor) -> None:
+        self.index = index
+        self.image_id, self.label = self.epochs["image_id"][index], self.epochs["label"][index]
 
     def __len__(self) -> int:
         return len(self.index)
 
-    def eeg(self, chosen: torch.Tensor) -> torch.Tensor:
-        """EEG of the epochs at places `chosen` (n,), float32."""
-        return self.epochs.rows("eeg", self.index[chosen]).float()
+    def part(self, places: torch.Tensor) -> SeenEpochs:
+        """Those at `places` (n,)."""
+        out = copy(self)
+        out._take(self.index[places])
+        return out
+
+    def columns(self) -> dict[str, torch.Tensor]:
+        """All columns but the EEG, for these epochs."""
+        names = [name for name in self.epochs.columns if name != "eeg"]
+        return {name: self.epochs[name][self.index] for name in names}
+
+    def eeg(self, places: torch.Tensor) -> torch.Tensor:
+        """EEG of the epochs at `places` (n,), float32."""
+        return self.epochs.rows("eeg", self.index[places]).float()

@@ -19,7 +19,7 @@ def make_prepared_set(folder: Path, n: int = 64, n_runs: int = 4, seed: int = 0)
     """Pictures of one colour each, and epochs in which channel `label` is loud."""
     generator = torch.Generator().manual_seed(seed)
     folder.mkdir(parents=True)
-    label = torch.arange(n) % len(NAMES)
+    label = torch.randint(len(NAMES), (n,), generator=generator)
     noise = torch.randint(-20, 20, (n, PIXELS, PIXELS, 3), generator=generator)
     images = (COLOURS[label][:, None, None] + noise).clamp(0, 255).to(torch.uint8)
     save_file({"images": images, "label": label}, folder / "pictures-00000.safetensors")
@@ -36,6 +36,7 @@ def make_prepared_set(folder: Path, n: int = 64, n_runs: int = 4, seed: int = 0)
         "run": torch.arange(n) * n_runs // n,
         "t_onset": torch.arange(n, dtype=torch.float64),
         "is_locked": torch.ones(n, dtype=torch.int64),
+        "position": torch.arange(n) % (n // n_runs),
         "split": -torch.ones(n, dtype=torch.int64),
     }
     save_file(columns, folder / "epochs-00000.safetensors")

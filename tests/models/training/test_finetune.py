@@ -215,7 +215,7 @@ def test_scores_are_the_same_at_every_call_and_leave_the_task_alone(
     folder: Path, tmp_path: Path
 ) -> None:
     task = make_task(folder, tmp_path, config(folder))
-    held_out = SeenEpochs(PreparedSet(folder / "set"), torch.arange(40, 64))
+    held_out = SeenEpochs(PreparedSet(folder / "set")).part(torch.arange(40, 64))
     first = score(task, held_out, 0)
     assert first == score(task, held_out, 0)
     assert first["retrieval_chance"] == pytest.approx(1 / 24)
