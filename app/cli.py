@@ -265,6 +265,46 @@ def finetune(
     finetune(prepared, out, config, say)
 
 
+@app.command("import")
+@takes_settings()
+def import_(
+    _settings: Settings,
+    checkpoint: Annotated[Path, typer.Argument(help="checkpoint.pth of DreamDiffusion's code.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the bundle; it must not exist.")],
+    spec: Annotated[
+        Path | None, typer.Option(help="epoch_spec.json of the bundle, if not EEG-ImageNet's.")
+    ] = None,
+    heads: Annotated[
+        int | None,
+        typer.Option(help="Attention heads of the EEG encoder, if not the file's or 16."),
+    ] = None,
+    unet_heads: Annotated[
+        int | None, typer.Option(help="Attention heads of the U-Net, if not 8 as in SD 1.5.")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Pixels on a side of a picture, if not the file's or 512.")
+    ] = None,
+) -> None:
+    """Make a bundle of a published checkpoint of DreamDiffusion, fine-tuned or pre-trained."""
+    from app.published import import_checkpoint
+
+    given = {"num_heads": heads, "unet_num_heads": unet_heads, "img_size": image_size}
+    import_checkpoint(checkpoint, out, spec, given, say)
+
+
+@app.command()
+@takes_settings()
+def export(
+    _settings: Settings,
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle or of an imported encoder.")],
+    out: Annotated[Path, typer.Argument(help="File that is written, as checkpoint.pth.")],
+) -> None:
+    """Write a bundle of Stable Diffusion 1.5's structure with DreamDiffusion's own names."""
+    from app.published import export_folder
+
+    export_folder(bundle, out, say)
+
+
 @app.command()
 @takes_settings("bundle", "host", "port")
 def doctor(

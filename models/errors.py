@@ -2,6 +2,7 @@
 
 ModelError
 ├── BundleError          a folder that does not hold a usable bundle
+├── CheckpointError      a published checkpoint that cannot be read or does not fit
 ├── PreparedSetError     training data that is missing or damaged
 │   └── SplitError           its rows cannot be split as asked
 ├── TrainingError        a stage of training that cannot begin or go on
@@ -15,6 +16,10 @@ class ModelError(Exception):
 
 class BundleError(ModelError):
     """The bundle is missing, incomplete or damaged."""
+
+
+class CheckpointError(ModelError):
+    """A published checkpoint cannot be read, or is not of the reference's structure."""
 
 
 class PreparedSetError(ModelError):

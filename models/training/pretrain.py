@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from accelerate.state import PartialState
 from torch import nn
 
-from models.masked_autoencoder import MaskedAutoencoder
+from models.masked_autoencoder import MaskedAutoencoder, save_masked_autoencoder
 from models.training.augment import augment, draw_augmentation
 from models.training.config import PretrainConfig
 from models.training.prepared import PreparedSet, Shards
@@ -124,4 +125,5 @@ def pretrain(
         return {"eeg_recon": held_out_loss(scored, config.seed)} if scored else {}
 
     run_stage(out, task, config, say, look, {"prepared": str(prepared)})
-    autoencoder.encoder.save_pretrained(out / "eeg_encoder")
+    if PartialState().is_main_process:
+        save_masked_autoencoder(autoencoder, out)
