@@ -86,7 +86,12 @@ def load_recording(
     """
     options, parameters = options or SourceOptions(), parameters or {}
     streams = read_streams(path, parameters)
-    return as_recording(path.name, streams, options, parameters.get("stream", ""))
+    recording = as_recording(path.name, streams, options, parameters.get("stream", ""))
+    if not parameters.get("markers"):
+        return recording
+    names = _marker_names(Path(parameters["markers"]).expanduser())
+    renamed = [replace(m, label=names.get(m.label, m.label)) for m in recording.markers]
+    return replace(recording, markers=tuple(renamed))
 
 
 def as_recording(
@@ -110,9 +115,6 @@ def as_recording(
     n_missing = _missing(eeg)
     timestamps = level(eeg.timestamps, n_missing, eeg.sfreq)
     markers = [m for s in streams if s is not eeg and s.is_markers for m in s.markers()]
-    if parameters.get("markers"):
-        names = _marker_names(Path(parameters["markers"]).expanduser())
-        markers = [replace(m, label=names.get(m.label, m.label)) for m in markers]
     return Recording(
         info=StreamInfo(named.name, selected.ch_names, eeg.sfreq, "replay"),
         data=selected.microvolts(eeg.samples),

@@ -171,6 +171,41 @@ def test_muse_lsl_text_gives_markers_with_all_columns_in_label_and_details(tmp_p
     assert marker.timestamp == recording.timestamps[100]
 
 
+def write_marked_csv(path: Path) -> None:
+    marks = {100: "1,45", 200: "3,45", 250: "2,90"}
+    rows = [f"{10 + i / 256:.4f},1,2,3,{marks.get(i, '0,0')}" for i in range(300)]
+    path.write_text("\n".join(["timestamps,TP9,AF7,AF8,Marker0,Marker1", *rows]) + "\n")
+
+
+def test_markers_are_called_what_a_file_says(tmp_path: Path) -> None:
+    path, names = tmp_path / "m.csv", tmp_path / "names.json"
+    write_marked_csv(path)
+    names.write_text('{"1/45": "onset/low 45°", "3/45": "offset"}', encoding="utf-8")
+    markers = load_recording(path, parameters={"markers": str(names)}).markers
+    assert [m.label for m in markers] == ["onset/low 45°", "offset", "2/90"]
+    assert [m.label for m in load_recording(path).markers] == ["1/45", "3/45", "2/90"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (None, "names of markers cannot be read from .*names.json"),
+        ("{", "names of markers cannot be read"),
+        ("[1]", "does not name markers. Expected one JSON object"),
+        ('{"1": 2}', "does not name markers"),
+    ],
+)
+def test_a_wrong_file_of_marker_names_is_refused(
+    tmp_path: Path, text: str | None, sentence: str
+) -> None:
+    path, names = tmp_path / "m.csv", tmp_path / "names.json"
+    write_marked_csv(path)
+    if text is not None:
+        names.write_text(text)
+    with pytest.raises(RecordingError, match=sentence):
+        load_recording(path, parameters={"markers": str(names)})
+
+
 def test_openbci_text_is_read_and_asks_for_the_electrodes(tmp_path: Path) -> None:
     names = ["Sample Index", "EXG Channel 0", "EXG Channel 1", "Accel Channel 0", "Timestamp"]
     lines = ["%OpenBCI Raw EXG Data", "%Number of channels = 2", "%Sample Rate = 250 Hz"]
