@@ -7,9 +7,10 @@ mask, spatial frequency 4 f + 0.1 cycles per degree with f in {0, 1}, orientatio
 or 135 degrees, contrast 1, and a red fixation square of 0.2 degrees in the middle.
 
 **Scale.** Over 40 degrees the high frequency has 164 cycles, which no picture of fewer than
-328 pixels can hold. What is drawn is the middle of the stimulus, `DEGREES` (5) wide, pixel
-for pixel as it was shown: 20.5 cycles of the high frequency (3.1 pixels a cycle at 64
-pixels) and half a cycle of the low one. The mask's edge lies outside.
+328 pixels can hold. What is drawn is the middle of the stimulus, `DEGREES` (3) wide, as it
+was shown there: 12.3 cycles of the high frequency (5.2 pixels a cycle at 64 pixels), and
+0.3 of a cycle of the low one, whose light falls from 1 in the middle to 0.8 at the sides
+(0.6 in the corners, where it lies at 45 degrees). The mask's edge lies outside.
 
 **Assumed**, because the recordings do not say: phase 0, whose brightest line goes through
 the middle (PsychoPy's default); mean grey 0.5 of full luminance without gamma; orientation
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-DEGREES = 5.0
+DEGREES = 3.0
 LOW, HIGH = 0.1, 4.1
 ORIENTATIONS = (0, 45, 90, 135)
 FIXATION_DEGREES = 0.2

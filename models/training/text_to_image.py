@@ -34,14 +34,11 @@ MIN_SNR = 5.0
 def build_unet(
     cross_attention_dim: int = 128,
     sample_size: int = 16,
-    latent_channels: int = 4,
     channels: tuple[int, int, int] = (96, 128, 192),
 ) -> UNet2DConditionModel:
     """SD 1.5's kind of U-Net; takes the EEG's time embedding as class labels."""
     return UNet2DConditionModel(
         sample_size=sample_size,
-        in_channels=latent_channels,
-        out_channels=latent_channels,
         block_out_channels=channels,
         layers_per_block=1,
         # No attention at 16x16: it costs a third of a step there.
@@ -111,7 +108,7 @@ def sample(
     scheduler.set_timesteps(steps)
     side = unet.config.sample_size
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(len(context), unet.config.in_channels, side, side, generator=generator)
+    x = torch.randn(len(context), 4, side, side, generator=generator)
     for t in scheduler.timesteps:
         noise_pred = unet(x, t, context, class_labels=time_embedding).sample
         if guidance_scale > 1:
@@ -205,8 +202,7 @@ def train(
         torch.save(encode_pictures(vae, images), cache)
     latents = torch.load(cache, weights_only=True, mmap=True)
     torch.manual_seed(schedule.seed)
-    _, latent_channels, side, _ = latents.shape
-    unet = build_unet(clip.config.text_config.hidden_size, side, latent_channels, channels)
+    unet = build_unet(clip.config.text_config.hidden_size, latents.shape[-1], channels)
     task = TextToImageTask(unet, build_scheduler(), clip, latents, tokens)
 
     def look(_step: int) -> None:

@@ -6,6 +6,7 @@ python -m models.training.vae runs/pictures runs/vae
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -21,14 +22,18 @@ from models.training.stage import Rows, run_stage
 LATENT_NOISE = 0.1
 
 
-def build_vae(width: int = 48, latent_channels: int = 4) -> AutoencoderTiny:
+# Pictures and decoded ones, (n, 3, H, W), to what is minimised.
+Error = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def build_vae() -> AutoencoderTiny:
     """An autoencoder of TAESD's kind: no normalisation, so colours are learnt quickly."""
     return AutoencoderTiny(
-        encoder_block_out_channels=(width,) * 4,
-        decoder_block_out_channels=(width,) * 4,
+        encoder_block_out_channels=(48, 48, 48, 48),
+        decoder_block_out_channels=(48, 48, 48, 48),
         num_encoder_blocks=(1, 2, 2, 2),
         num_decoder_blocks=(2, 2, 2, 1),
-        latent_channels=latent_channels,
+        latent_channels=4,
     )
 
 
@@ -52,12 +57,19 @@ class VaeTask(nn.Module):
     ----------
     vae : that is trained.
     images : "images" (n, H, W, 3) uint8.
+    error : from pictures and decoded ones to what is minimised.
     crop : share of the side that crops have. Quarter crops cost a quarter.
     """
 
-    def __init__(self, vae: AutoencoderTiny, images: Shards, crop: float = 0.5) -> None:
+    def __init__(
+        self,
+        vae: AutoencoderTiny,
+        images: Shards,
+        error: Error = reconstruction_loss,
+        crop: float = 0.5,
+    ) -> None:
         super().__init__()
-        self.vae, self._images, self._crop = vae, images, crop
+        self.vae, self._images, self._error, self._crop = vae, images, error, crop
 
     def draw(self, generator: torch.Generator, batch: int) -> Rows:
         """Pictures, and where each is cropped."""
@@ -86,7 +98,7 @@ class VaeTask(nn.Module):
         decoded = self.vae.decoder(noisy).float()
         size = latents.float().square().mean()
         return {
-            "loss": reconstruction_loss(x, decoded) + 1e-3 * size,
+            "loss": self._error(x, decoded) + 1e-3 * size,
             "l1": F.l1_loss(decoded, x),
             "size": size,
         }
@@ -97,8 +109,8 @@ def train(
     out: Path,
     schedule: Schedule,
     start: Path | None = None,
-    width: int = 48,
-    latent_channels: int = 4,
+    build: Callable[[], AutoencoderTiny] = build_vae,
+    error: Error = reconstruction_loss,
 ) -> None:
     """Train the VAE and save it to `out / "vae"`, its latents scaled to unit variance.
 
@@ -107,9 +119,9 @@ def train(
     """
     images = PreparedSet(pictures).pictures()
     torch.manual_seed(schedule.seed)
-    vae = AutoencoderTiny.from_pretrained(start) if start else build_vae(width, latent_channels)
+    vae = AutoencoderTiny.from_pretrained(start) if start else build()
     vae.encoder.requires_grad_(start is None)
-    run_stage(out, VaeTask(vae, images), schedule)
+    run_stage(out, VaeTask(vae, images, error), schedule)
     if start is None:
         index = torch.randint(len(images), (256,), generator=torch.Generator().manual_seed(1))
         with torch.no_grad():
