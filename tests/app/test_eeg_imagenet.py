@@ -214,7 +214,7 @@ def test_other_files_get_a_sentence(files: Files, tmp_path: Path) -> None:
         prepare(tmp_path / "b", files.source(), kinds=("sliding",))
     files.trials[3]["label"] = 2
     torch.save({"dataset": files.trials, "labels": WNIDS, "images": ["x"] * 6}, files.path)
-    with pytest.raises(RecordingError, match="Trial 3 of .* has label 2 of 2"):
+    with pytest.raises(RecordingError, match=r"Trial 3 of .* has label 2 of 2"):
         prepare(tmp_path / "c", files.source())
     torch.save({"dataset": files.trials}, files.path)
     with pytest.raises(RecordingError, match="lacks labels, images"):
