@@ -150,7 +150,7 @@ def test_what_does_not_fit_gets_a_sentence(files: Files, tmp_path: Path) -> None
         prepare(tmp_path / "c", f"things-eeg2:{tmp_path}?images={files.images}")
     files.save("test", {"preprocessed_eeg_data": files.eeg["training"],
                         "ch_names": list(CH_NAMES), "times": np.arange(100)})  # fmt: skip
-    with pytest.raises(RecordingError, match=r"holds 6 images, but image_metadata.npy lists 2"):
+    with pytest.raises(RecordingError, match=r"holds 6 images, but image_metadata\.npy lists 2"):
         prepare(tmp_path / "d", files.source("part=test"))
     files.save("test", {"preprocessed_eeg_data": np.zeros((2, 3)),
                         "ch_names": list(CH_NAMES), "times": np.arange(100)})  # fmt: skip
