@@ -95,6 +95,8 @@ _EXIT_CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
     (acquisition_errors.MontageError, ExitCode.MONTAGE),
     (acquisition_errors.EpochSpecError, ExitCode.BUNDLE),
     (model_errors.BundleError, ExitCode.BUNDLE),
+    (model_errors.PreparedSetError, ExitCode.USAGE),
+    (model_errors.ScorerError, ExitCode.USAGE),
 )
 
 KNOWN_ERRORS: tuple[type[Exception], ...] = (
