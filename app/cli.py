@@ -251,7 +251,7 @@ def evaluate(
     batch: Annotated[int, typer.Option(min=1, help="Pictures that are painted at once.")] = 16,
 ) -> None:
     """Score a bundle's pictures, beside chance and beside EEG that says nothing."""
-    from app.evaluate import Wanted, evaluate_bundle
+    from app.evaluation import Wanted, evaluate_bundle
 
     wanted = Wanted(
         classifier, clip, inception, steps, guidance, split, limit, samples, n_way, batch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from matplotlib.figure import Figure
 
 from models.training.comparison import Naming, load
@@ -44,47 +45,61 @@ def confusion_matrix(truth: np.ndarray, said: np.ndarray, n_labels: int) -> np.n
 
 
 def draw_grid(e: Evaluation, by: str, values: np.ndarray, chosen: dict[str, np.ndarray]) -> Figure:
-    """Seen pictures above decoded ones, with what was seen and what it was taken for."""
+    """Seen pictures above decoded ones, with what was seen and what it was taken for.
+
+    Parameters
+    ----------
+    by, values : what the trials were chosen by, and its value for each (n,).
+    chosen : trials of each kind, as `choose` gives them.
+    """
     c = e.comparison
     n = len(chosen["best"])
-    figure = Figure(
-        figsize=(1.25 * max(n, 4), 3.1 * len(chosen) + 0.4), dpi=100, layout="constrained"
-    )
+    size = (0.5 + 1.25 * n, 0.6 + 3.1 * len(chosen))
+    figure = Figure(figsize=size, dpi=100, layout="constrained")
     figure.suptitle(f"{e.honesty} EEG: seen above, decoded below\n{by}", fontsize=10)
-    blocks = figure.subfigures(len(chosen), 1)
-    for block, (name, rows) in zip(blocks, chosen.items(), strict=True):
-        block.suptitle(name, fontsize=10, fontweight="bold")
-        index = torch.from_numpy(rows)
+    axes = figure.subplots(len(chosen), 1, squeeze=False)[:, 0]
+    for axis, (kind, rows) in zip(axes, chosen.items(), strict=True):
         ids = c.trials.images[torch.from_numpy(c.trials.image[rows])]
-        decoded = torch.from_numpy(c.conditions["EEG"].index[0][rows])
-        axes = block.subplots(2, n, squeeze=False)
-        for line, pictures in enumerate((load(c.seen, ids), load(c.painted["EEG"], decoded))):
-            for axis, picture in zip(axes[line], pictures, strict=True):
-                axis.imshow(picture.permute(1, 2, 0).numpy())
-                axis.set_axis_off()
-        for column, row in enumerate(index.tolist()):
-            axes[0, column].set_title(e.names[c.trials.label[row]], fontsize=7, pad=2)
-            said = e.names[e.naming.label[row]] + " " if isinstance(e.naming, Naming) else ""
-            axes[1, column].set_title(f"{said}{values[row]:.2f}", fontsize=7, pad=2)
+        decoded = load(c.painted["EEG"], torch.from_numpy(c.conditions["EEG"].index[0][rows]))
+        side = decoded.shape[-2:]
+        seen = F.interpolate(load(c.seen, ids), side, mode="bilinear", antialias=True)
+        # One axis for each kind: with axes of their own, 64 pictures take seconds to lay out.
+        width, gap = side[1] * 1.08, side[0] * 0.2
+        for line, pictures in enumerate((seen, decoded)):
+            for column, picture in enumerate(pictures):
+                x, y = column * width, line * (side[0] + gap)
+                place = (x, x + side[1], y + side[0], y)
+                axis.imshow(picture.permute(1, 2, 0).numpy(), extent=place)
+        for column, row in enumerate(rows.tolist()):
+            said = f"{e.names[e.naming.label[row]]} " if isinstance(e.naming, Naming) else ""
+            x = column * width + side[1] / 2
+            above = {"ha": "center", "va": "bottom", "fontsize": 7}
+            axis.text(x, -0.02 * side[0], e.names[c.trials.label[row]], **above)
+            axis.text(x, side[0] + 0.95 * gap, f"{said}{values[row]:.2f}", **above)
+        axis.set(xlim=(0, n * width), ylim=(2 * side[0] + gap, -gap))
+        axis.set_title(kind, fontsize=10, fontweight="bold", loc="left")
+        axis.set_axis_off()
     return figure
 
 
 def draw_confusion(e: Evaluation, naming: Naming) -> Figure:
     """The confusion matrix, each row as shares of the trials that saw it."""
     truth = e.comparison.trials.label
-    counts = confusion_matrix(truth, naming.label, len(e.names))
+    labels = np.unique(np.concatenate([truth, naming.label]))
+    counts = confusion_matrix(truth, naming.label, len(e.names))[np.ix_(labels, labels)]
     n_shown = counts.sum(1, keepdims=True)
     # Grey where nothing was shown: no trial is not the same as no success.
     shares = np.ma.masked_where(np.repeat(n_shown == 0, len(counts), 1), counts / n_shown.clip(1))
-    side = 2.5 + 0.18 * len(e.names)
+    side = 2.5 + 0.18 * min(len(labels), LABELS_SHOWN)
     figure = Figure(figsize=(side + 1, side), dpi=100, layout="constrained")
     axis = figure.subplots()
     axis.set_facecolor("lightgrey")
     image = axis.imshow(shares, vmin=0, vmax=1, cmap="viridis")
-    axis.set(xlabel=f"taken for, by {naming.by}", ylabel="seen")
+    axis.set(xlabel=f"taken for, by {naming.by}", ylabel="seen", xticks=[], yticks=[])
     axis.set_title(f"{e.honesty} EEG, {len(truth)} trials", fontsize=10)
-    if len(e.names) <= LABELS_SHOWN:
-        axis.set_xticks(range(len(e.names)), e.names, rotation=90, fontsize=7)
-        axis.set_yticks(range(len(e.names)), e.names, fontsize=7)
+    if len(labels) <= LABELS_SHOWN:
+        names = [e.names[label] for label in labels]
+        axis.set_xticks(range(len(labels)), names, rotation=90, fontsize=7)
+        axis.set_yticks(range(len(labels)), names, fontsize=7)
     figure.colorbar(image, ax=axis, shrink=0.6, label="share of the trials in the row")
     return figure

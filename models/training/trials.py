@@ -211,7 +211,7 @@ def paint_conditions(
         "EEG": Condition("EEG", own),
         "shuffled EEG": Condition("EEG", own[:, rng.permutation(n)]),
         "noise EEG": Condition("noise EEG", first * n_noise + np.arange(n) % n_noise),
-        "zero EEG": Condition("zero EEG", np.broadcast_to(first, (options.samples, n))),
+        "zero EEG": Condition("zero EEG", np.repeat(first, n, axis=1)),
     }
     return painted, conditions
 
