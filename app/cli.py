@@ -306,6 +306,52 @@ def export(
 
 
 @app.command()
+@takes_settings("epochs", "seed", "threads", "device", epochs="marker-locked")
+def evaluate(
+    settings: Settings,
+    bundle: Annotated[str, typer.Argument(help="Folder of the bundle.")],
+    prepared: Annotated[Path, typer.Argument(help="Prepared set, made with --images.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the report; must be new or empty.")],
+    classifier: Annotated[
+        str,
+        typer.Option(
+            help="Who names the pictures: judge:FOLDER, or vit:NAME_OR_FOLDER (ImageNet)."
+        ),
+    ] = "",
+    clip: Annotated[
+        str, typer.Option(help="CLIP whose image encoder compares: folder, or name on the Hub.")
+    ] = "",
+    inception: Annotated[
+        Path | None, typer.Option(help="Inception's weights for the FID, else downloaded.")
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="train, val, test or all, where the set has splits.")
+    ] = "test",
+    limit: Annotated[
+        int, typer.Option(min=0, help="Trials to take, drawn by the seed; 0 takes all.")
+    ] = 0,
+    samples: Annotated[
+        int, typer.Option(min=1, help="Pictures of each trial, whose mean counts.")
+    ] = 1,
+    n_way: Annotated[int, typer.Option(min=2, help="Classes that are compared.")] = 50,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Sampler steps, else as the bundle says.")
+    ] = None,
+    guidance: Annotated[
+        float | None, typer.Option(min=1, help="Guidance scale, else as the bundle says.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures that are painted at once.")] = 16,
+) -> None:
+    """Score a bundle's pictures, beside chance and beside EEG that says nothing."""
+    from app.evaluation import Wanted, evaluate_bundle
+
+    wanted = Wanted(
+        classifier, clip, inception, steps, guidance, split, limit, samples, n_way, batch
+    )
+    print(evaluate_bundle(settings, bundle, prepared, out, wanted, say))
+
+
+@app.command()
 @takes_settings("bundle", "host", "port")
 def doctor(
     settings: Settings,
