@@ -258,8 +258,8 @@ def build_conditioner(
 
 def split_seen(
     data: PreparedSet, config: FinetuneConfig, say: Callable[[str], None]
-) -> tuple[SeenEpochs, SeenEpochs | None]:
-    """Training and validation epochs; says how they were split, and what that cannot mend."""
+) -> tuple[SeenEpochs, dict[str, SeenEpochs]]:
+    """Training epochs, and `val` and `test`; says how they were split and what it cannot mend."""
     every = SeenEpochs(data, kinds=config.epochs)
     columns = every.columns()
     shares = (config.validation_share, config.test_share)
@@ -267,7 +267,7 @@ def split_seen(
     say(split.sentence)
     if warning := confounding(columns, data.spec.get("is_block_design"), config.seed).warning:
         say(f"Warning: {warning}")
-    held_out = every.part(split.validation) if len(split.validation) else None
+    held_out = {"val": every.part(split.validation), "test": every.part(split.test)}
     return every.part(split.train), held_out
 
 
@@ -306,7 +306,8 @@ def finetune(
     if not PartialState().is_main_process:
         say = _silent
     data = PreparedSet(prepared)
-    seen, validation = split_seen(data, config, say)
+    seen, held_out = split_seen(data, config, say)
+    validation = held_out["val"] if len(held_out["val"]) else None
     torch.manual_seed(config.seed)
     encoder = load_encoder(config, seen, prepared)
     base = load_base(config.base)
@@ -332,7 +333,7 @@ def finetune(
                 names, image_embeds, seen, validation or seen, encoder, conditioner, config.seed
             )
         sampler = Sampler(config.sampler_steps, config.guidance)
-        save_bundle(out / "bundle", base, encoder, conditioner, concepts, data, sampler)
+        save_bundle(out / "bundle", base, encoder, conditioner, concepts, data, held_out, sampler)
         say(f"{out / 'bundle'} holds the bundle: phosphene serve --bundle {out / 'bundle'}")
 
 

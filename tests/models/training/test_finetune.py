@@ -12,7 +12,7 @@ import torch
 from models.errors import PreparedSetError, TrainingError
 from models.pipeline import load_bundle
 from models.training.base import ImageEncoder, load_base
-from models.training.bundle import surrogates
+from models.training.bundle import read_held_out, surrogates
 from models.training.config import FinetuneConfig
 from models.training.finetune import (
     FinetuneTask,
@@ -184,6 +184,10 @@ def test_contrast_rewards_the_seen_picture_and_forgives_equal_ones() -> None:
     assert contrast_loss(twice, twice).item() == pytest.approx(np.log(2), abs=1e-3)
 
 
+def other_set(folder: Path) -> Path:
+    return make_prepared_set(folder / "other-set", seed=1)
+
+
 def test_it_learns_writes_a_bundle_and_resumes(folder: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     settings = config(
@@ -191,9 +195,9 @@ def test_it_learns_writes_a_bundle_and_resumes(folder: Path, tmp_path: Path) -> 
         ema_decay=0.9, augment=0.3,
     )  # fmt: skip
     finetune(folder / "set", tmp_path, settings, lines.append)
-    held_out = next(line for line in lines if "held-out" in line)
-    retrieval = float(held_out.split("retrieval=")[1].split()[0])
-    chance = float(held_out.split("retrieval_chance=")[1].split()[0])
+    scores = next(line for line in lines if " held-out " in line)
+    retrieval = float(scores.split("retrieval=")[1].split()[0])
+    chance = float(scores.split("retrieval_chance=")[1].split()[0])
     assert chance == pytest.approx(1 / 16, abs=1e-3)
     # Each picture is noise of its own, so the colour's four pictures are hard to tell apart.
     assert retrieval > 2 * chance
@@ -205,6 +209,11 @@ def test_it_learns_writes_a_bundle_and_resumes(folder: Path, tmp_path: Path) -> 
     right = (probabilities.argmax(1) == data["label"][48:]).float().mean()
     assert right > 0.8
     assert output.images[0].size == (32, 32)
+    held_out = read_held_out(tmp_path / "bundle", PreparedSet(folder / "set"))
+    assert held_out is not None
+    # A run each for validation and test.
+    assert [len(held_out[name]) for name in ("val", "test")] == [16, 16]
+    assert read_held_out(tmp_path / "bundle", PreparedSet(other_set(tmp_path))) is None
     # Started again, it has nothing to do but write the bundle anew.
     again: list[str] = []
     finetune(folder / "set", tmp_path, settings, again.append)
