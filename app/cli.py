@@ -286,7 +286,7 @@ def import_(
     ] = None,
 ) -> None:
     """Make a bundle of a published checkpoint of DreamDiffusion, fine-tuned or pre-trained."""
-    from app.published import import_checkpoint
+    from app.checkpoints import import_checkpoint
 
     given = {"num_heads": heads, "unet_num_heads": unet_heads, "img_size": image_size}
     import_checkpoint(checkpoint, out, spec, given, say)
@@ -300,7 +300,7 @@ def export(
     out: Annotated[Path, typer.Argument(help="File that is written, as checkpoint.pth.")],
 ) -> None:
     """Write a bundle of Stable Diffusion 1.5's structure with DreamDiffusion's own names."""
-    from app.published import export_folder
+    from app.checkpoints import export_folder
 
     export_folder(bundle, out, say)
 
