@@ -19,7 +19,7 @@ import typer
 from app.errors import EXIT_CODE_TEXTS, exit_code, sentence
 from app.settings import DEFAULTS, TEXTS, Settings, choices, flag_name, load_settings, parse
 from app.stage_flags import takes_config
-from models.training.config import FinetuneConfig, PretrainConfig
+from models.training.config import AblateConfig, FinetuneConfig, PretrainConfig
 
 EPILOGUE = "Exit codes: " + "; ".join(f"{c.value} {text}" for c, text in EXIT_CODE_TEXTS.items())
 
@@ -227,6 +227,7 @@ def prepare(
 
 
 PREPARED_TEXT = "Folder of a prepared set (`phosphene prepare`)."
+CLASSIFIER_TEXT = "Who names the pictures: judge:FOLDER, or vit:NAME_OR_FOLDER (ImageNet)."
 STAGE_TEXT = "Folder of the stage: its checkpoint, results and TensorBoard log."
 
 
@@ -263,6 +264,27 @@ def finetune(
     from models.training.finetune import finetune
 
     finetune(prepared, out, config, say)
+
+
+@app.command()
+@takes_config(AblateConfig)
+def ablate(
+    config: AblateConfig,
+    prepared: Annotated[Path, typer.Argument(help=PREPARED_TEXT)],
+    out: Annotated[Path, typer.Argument(help="Folder of all variants and of the table.")],
+    classifier: Annotated[str, typer.Option(help=CLASSIFIER_TEXT)],
+    unlabelled: Annotated[
+        Path | None, typer.Option(help="Prepared set for pre-training, if not the same.")
+    ] = None,
+) -> None:
+    """Train and score the variants of the paper's Table 2, several seeds each.
+
+    Started again with the same folder it runs only what is not finished.
+    """
+    from app.evaluation import named_classifier
+    from models.training.ablate import ablate
+
+    print(ablate(prepared, out, config, named_classifier(classifier), unlabelled, say))
 
 
 @app.command("import")
@@ -312,12 +334,7 @@ def evaluate(
     bundle: Annotated[str, typer.Argument(help="Folder of the bundle.")],
     prepared: Annotated[Path, typer.Argument(help="Prepared set, made with --images.")],
     out: Annotated[Path, typer.Argument(help="Folder of the report; must be new or empty.")],
-    classifier: Annotated[
-        str,
-        typer.Option(
-            help="Who names the pictures: judge:FOLDER, or vit:NAME_OR_FOLDER (ImageNet)."
-        ),
-    ] = "",
+    classifier: Annotated[str, typer.Option(help=CLASSIFIER_TEXT)] = "",
     clip: Annotated[
         str, typer.Option(help="CLIP whose image encoder compares: folder, or name on the Hub.")
     ] = "",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers.utils import logging
 
 from acquisition.stimuli import concepts
@@ -21,6 +22,7 @@ from models.training.bundle import read_held_out
 from models.training.evaluate import evaluate
 from models.training.prepared import PreparedSet
 from models.training.scorers import (
+    Classifier,
     NotMeasured,
     Scorers,
     open_classifier,
@@ -81,9 +83,8 @@ def evaluate_bundle(
         folder, settings.seed, worker_threads(settings.threads), settings.device
     )
     device = painter.pipeline.device
-    indices = {c.wnid: c.imagenet_index for c in concepts()}
     scorers = Scorers(
-        open_classifier(wanted.classifier, indices, device)
+        named_classifier(wanted.classifier, device)
         if wanted.classifier
         else NotMeasured("no classifier was given (--classifier)"),
         open_encoder(wanted.clip, device)
@@ -116,6 +117,22 @@ def evaluate_bundle(
     text = report.write(found, made_with, out)
     say(f"{out} holds the report.")
     return text
+
+
+def named_classifier(name: str, device: torch.device | None = None) -> Classifier:
+    """A classifier by its name; it knows the concepts by their WordNet ids.
+
+    Parameters
+    ----------
+    device : where it computes; by default CUDA where there is one.
+
+    Raises
+    ------
+    ScorerError
+    """
+    indices = {c.wnid: c.imagenet_index for c in concepts()}
+    default = "cuda" if torch.cuda.is_available() else "cpu"
+    return open_classifier(name, indices, device or torch.device(default))
 
 
 def _make(out: Path) -> None:

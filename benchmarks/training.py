@@ -111,18 +111,21 @@ def finetune_step(way: Way, size: Size) -> tuple[Any, Callable[[], Any]]:
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False
     )
     n = BATCH["finetune"]
+    # The rows below are given by hand.
+    no_epochs: Any = None
     nothing = np.empty((0, 4, 64, 64), np.float16)
     task = FinetuneTask(
         encoder,
         conditioner,
         unet,
         scheduler,
-        None,
+        no_epochs,
         nothing,
         nothing,
-        FinetuneConfig(),  # type: ignore[arg-type]
+        FinetuneConfig(),
     )
-    unet.requires_grad_(True) if not way.is_frozen else None
+    if not way.is_frozen:
+        unet.requires_grad_(True)
     encoder.blocks.is_checkpointed = way.is_checkpointed
     if way.is_checkpointed:
         unet.enable_gradient_checkpointing()
