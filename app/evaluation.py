@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffusers.utils import logging
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
 
 from acquisition.stimuli import concepts
 from app.bundle import find_bundle
@@ -72,8 +73,9 @@ def evaluate_bundle(
         expected = ", ".join(SPLITS)
         raise SettingsError(f"--split expects {expected} or all, not '{wanted.split}'.")
     if not settings.debug:
-        logging.disable_progress_bar()
-        logging.set_verbosity_error()
+        for library in (diffusers_logging, transformers_logging):
+            library.disable_progress_bar()
+            library.set_verbosity_error()
     data = PreparedSet(prepared)
     folder = find_bundle(bundle)
     painter = KeyframePainter.from_bundle(

@@ -47,9 +47,9 @@ def by_classifier(
     label, image = c.trials.label, c.trials.image
     best = [k for k in (1, 5) if k < n_way]
 
-    def top(k: int, truth: np.ndarray, meant: str) -> Metric:
+    def top(k: int, truth: np.ndarray, by: str, meant: str) -> Metric:
         return c.metric(
-            f"{n_way}-way top-{k}, {meant}",
+            f"{n_way}-way top-{k}{by}",
             f"{classifier.name} finds the true class in the decoded picture, among {n_way} "
             f"classes{few}; the true class is {meant}",
             k / n_way,
@@ -69,7 +69,7 @@ def by_classifier(
     else:
         truth = classes[label]
         for k in best:
-            metric = out[f"n_way_label_top_{k}"] = top(k, truth, "the label")
+            metric = out[f"n_way_label_top_{k}"] = top(k, truth, "", "the label")
             upper = metrics.n_way_top_k(of_seen[image], truth, n_way, k)
             metric.scores[SEEN] = c.score(upper)
         out["label_probability"] = c.metric(
@@ -84,7 +84,9 @@ def by_classifier(
         naming = Naming(classifier.name, said)
     for k in best:
         truth = of_seen.argmax(1)[image]
-        out[f"n_way_paper_top_{k}"] = top(k, truth, "as it names the seen picture")
+        out[f"n_way_paper_top_{k}"] = top(
+            k, truth, ", the paper's true class", "what it names in the seen picture"
+        )
     return out, naming
 
 
@@ -170,8 +172,8 @@ def retrieval(c: Comparison, of_seen: np.ndarray, k: int) -> Metric | NotMeasure
     nearness = {name: metrics.unit(x) @ of_seen.T for name, x in embeds.items()}
     return c.metric(
         f"retrieval top-{k}",
-        f"the seen picture is among the {k} of {n_images} whose CLIP embedding is nearest to the "
-        "EEG's; the decoded pictures take no part",
+        f"by the EEG's CLIP embedding, the seen picture is among the top {k} of {n_images}; the "
+        "decoded pictures take no part",
         k / n_images,
         lambda painted, rows: metrics.retrieval_top_k(nearness[painted][rows], c.trials.image, k),
     )

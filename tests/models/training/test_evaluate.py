@@ -211,7 +211,7 @@ def test_the_report_says_everything_with_chance_intervals_and_controls(
     assert "> **Warning.** labels and time are confounded." in text
     assert "The prepared set has no splits" in text
     assert "*fid*: not measured: the weights cannot be had." in text
-    assert "6-way top-1, the label | 100.0% (94.0% to 100.0%) |" in text
+    assert "| 6-way top-1 | 100.0% (94.0% to 100.0%) |" in text
     assert "(not 50: it has no more classes)" in text
     assert "Nothing was taken for anything else." in text
     scores = json.loads((out / "scores.json").read_text())
