@@ -17,7 +17,7 @@ from acquisition.ring_buffer import RingBuffer
 from acquisition.source import Chunk, Marker
 from acquisition.stream_info import StreamInfo
 
-__all__ = ["Epoch", "EpochKind", "EpochSpec", "EpochStream"]
+__all__ = ["Epoch", "EpochKind", "EpochSpec", "EpochStream", "normalise"]
 
 EpochKind = Literal["sliding", "marker-locked"]
 
@@ -55,6 +55,18 @@ class Epoch:
     t_first: float
     t_last: float
     marker: Marker | None = None
+
+
+def normalise(data: np.ndarray, floor: float = FLOOR_UV) -> np.ndarray:
+    """Take each channel's mean off an epoch and divide by its standard deviation.
+
+    Parameters
+    ----------
+    data : array of shape (n_channels, n_times).
+    floor : smallest divisor, in the data's unit; keeps a dead channel's noise small.
+    """
+    centred = data - data.mean(axis=1, keepdims=True)
+    return np.asarray(centred / np.maximum(centred.std(axis=1, keepdims=True), floor))
 
 
 @dataclass(slots=True)
@@ -265,10 +277,8 @@ class EpochStream:
 
     def _epoch(self, first: int, marker: Marker | None) -> Epoch:
         n_times = self.spec.n_times
-        data = self._ring.window(first, n_times).copy()
-        if self.spec.normalisation == "channel":
-            data -= data.mean(axis=1, keepdims=True)
-            data /= np.maximum(data.std(axis=1, keepdims=True), FLOOR_UV)
+        data = self._ring.window(first, n_times)
+        data = normalise(data) if self.spec.normalisation == "channel" else data.copy()
         times = self._times.window(first, n_times)
         self._number += 1
         return Epoch(

@@ -109,7 +109,7 @@ def read_streams(path: Path, parameters: Mapping[str, str]) -> list[RecordedStre
     return read_mne(path)
 
 
-def choose_eeg(path: Path, streams: list[RecordedStream], wanted: str) -> RecordedStream:
+def choose_eeg(name: str, streams: list[RecordedStream], wanted: str) -> RecordedStream:
     """The one EEG stream of a recording, or the one called `wanted`.
 
     Raises
@@ -132,12 +132,12 @@ def choose_eeg(path: Path, streams: list[RecordedStream], wanted: str) -> Record
         return filled[0]
     if len(filled) > 1:
         raise RecordingError(
-            f"{path.name} holds several EEG streams: {listed}. Choose one with stream=NAME."
+            f"{name} holds several EEG streams: {listed}. Choose one with stream=NAME."
         )
     if found:
-        raise RecordingError(f"The EEG stream of {path.name} is empty. The file holds {listed}.")
+        raise RecordingError(f"The EEG stream of {name} is empty. The file holds {listed}.")
     what = f"a stream '{wanted}' with a regular rate" if wanted else "an EEG stream"
     raise RecordingError(
-        f"Expected {what} in {path.name}; it holds {listed}. "
+        f"Expected {what} in {name}; it holds {listed}. "
         "Choose a stream with stream=NAME, or another file."
     )

@@ -83,8 +83,26 @@ def load_recording(
     """
     options, parameters = options or SourceOptions(), parameters or {}
     streams = read_streams(path, parameters)
-    eeg = choose_eeg(path, streams, parameters.get("stream", ""))
-    named = replace(eeg, name=eeg.name or path.name)
+    return as_recording(path.name, streams, options, parameters.get("stream", ""))
+
+
+def as_recording(
+    name: str, streams: list[RecordedStream], options: SourceOptions, wanted: str = ""
+) -> Recording:
+    """The EEG and the markers of streams that were recorded together.
+
+    Parameters
+    ----------
+    name : of the file or run, for the sentences.
+    wanted : name of the EEG stream, where there are several.
+
+    Raises
+    ------
+    RecordingError, StreamInfoError
+        None of them is EEG, or names or unit are missing.
+    """
+    eeg = choose_eeg(name, streams, wanted)
+    named = replace(eeg, name=eeg.name or name)
     selected = select_eeg(named.name, eeg.channels, options, eeg.samples)
     n_missing = _missing(eeg)
     timestamps = level(eeg.timestamps, n_missing, eeg.sfreq)

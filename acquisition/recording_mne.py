@@ -40,6 +40,16 @@ def read_mne(path: Path) -> list[RecordedStream]:
             "Phosphene reads XDF, BrainFlow's, OpenBCI's and muse-lsl's text, FIF, EDF, BDF, GDF "
             "and BrainVision (.vhdr)."
         ) from error
+    return raw_streams(raw, path.stem)
+
+
+def raw_streams(raw: Any, name: str) -> list[RecordedStream]:
+    """The EEG of an mne `Raw` as one stream, its annotations as markers.
+
+    Parameters
+    ----------
+    name : of the stream.
+    """
     kinds = raw.get_channel_types()
     picks = [i for i, kind in enumerate(kinds) if kind == "eeg"]
     sfreq = float(raw.info["sfreq"])
@@ -47,17 +57,15 @@ def read_mne(path: Path) -> list[RecordedStream]:
         channels = tuple(Channel(n, k) for n, k in zip(raw.ch_names, kinds, strict=True))
         nothing = np.zeros((0, len(channels)))
         types = ", ".join(sorted(set(kinds)))
-        return [RecordedStream(path.stem, types, sfreq, channels, np.zeros(0), nothing)]
+        return [RecordedStream(name, types, sfreq, channels, np.zeros(0), nothing)]
     factors, units = _units(raw, picks)
     kept, starts = _recorded(raw)
     channels = tuple(
         Channel(raw.ch_names[i], "EEG", unit) for i, unit in zip(picks, units, strict=True)
     )
     samples = (raw.get_data(picks) / factors[:, None]).T[kept]
-    stream = RecordedStream(
-        path.stem, "EEG", sfreq, channels, raw.times[kept], samples, starts=starts
-    )
-    return [stream, *_annotations(path, raw)]
+    stream = RecordedStream(name, "EEG", sfreq, channels, raw.times[kept], samples, starts=starts)
+    return [stream, *_annotations(name, raw)]
 
 
 def _units(raw: Any, picks: list[int]) -> tuple[np.ndarray, list[str]]:
@@ -90,13 +98,13 @@ def _recorded(raw: Any) -> tuple[np.ndarray, tuple[int, ...]]:
     return kept, tuple(int(kept[:j].sum()) for j in sorted(set(joints)) if 0 < j < raw.n_times)
 
 
-def _annotations(path: Path, raw: Any) -> list[RecordedStream]:
+def _annotations(name: str, raw: Any) -> list[RecordedStream]:
     found = [(t, text) for t, _, text in _spans(raw) if not text.startswith(("BAD", "EDGE"))]
     if not found:
         return []
     return [
         RecordedStream(
-            name=f"{path.stem} annotations",
+            name=f"{name} annotations",
             type="Markers",
             sfreq=0.0,
             channels=(Channel(),),

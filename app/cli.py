@@ -18,6 +18,8 @@ import typer
 
 from app.errors import EXIT_CODE_TEXTS, exit_code, sentence
 from app.settings import DEFAULTS, TEXTS, Settings, choices, flag_name, load_settings, parse
+from app.stage_flags import takes_config
+from models.training.config import FinetuneConfig, PretrainConfig
 
 EPILOGUE = "Exit codes: " + "; ".join(f"{c.value} {text}" for c, text in EXIT_CODE_TEXTS.items())
 
@@ -173,7 +175,10 @@ def prepare(
     files: Annotated[list[Path] | None, typer.Argument(help="Recordings to read.")] = None,
     source: Annotated[
         list[str] | None,
-        typer.Option(help="Source, as simulated:?subject=0&session=1; may be repeated."),
+        typer.Option(
+            help="Source, as simulated:?subject=0&session=1, moabb:NAME, eeg-imagenet:FILE or "
+            "things-eeg2:FOLDER; may be repeated."
+        ),
     ] = None,
     seconds: Annotated[float, typer.Option(help="EEG of each simulated source.")] = 600.0,
     spec: Annotated[
@@ -185,9 +190,14 @@ def prepare(
     labels: Annotated[
         str, typer.Option(help="Markers of recordings that count and their labels, as 1=0,2=1.")
     ] = "",
+    stimuli: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the images that markers name; sub-folders are classes."),
+    ] = None,
     images: Annotated[
         bool, typer.Option("--images", help="Draw what the simulated subject saw, too.")
     ] = False,
+    pixels: Annotated[int, typer.Option(min=8, max=2048, help="Side of the pictures.")] = 128,
     pictures: Annotated[
         int, typer.Option(help="Draw this many random pictures instead of reading EEG.")
     ] = 0,
@@ -199,7 +209,7 @@ def prepare(
     from app.serve import recording_source
 
     if pictures:
-        prepare_pictures(out, pictures, settings.seed)
+        prepare_pictures(out, pictures, settings.seed, pixels)
         return
     wanted = Wanted(
         spec=read_epoch_spec_file(spec) if spec else read_epoch_spec(find_bundle(settings.bundle)),
@@ -207,10 +217,92 @@ def prepare(
         seconds=seconds,
         labels=to_labels(labels),
         options=SourceOptions(settings.ch_names, settings.unit, settings.known_peers),
+        stimuli=stimuli,
+        with_images=images,
+        pixels=pixels,
     )
     names = [*(source or []), *map(recording_source, files or [])]
-    n_epochs = prepare_sources(out, names, wanted, with_images=images)
+    n_epochs = prepare_sources(out, names, wanted, say)
     say(f"{out} holds {n_epochs} epochs.")
+
+
+PREPARED_TEXT = "Folder of a prepared set (`phosphene prepare`)."
+STAGE_TEXT = "Folder of the stage: its checkpoint, results and TensorBoard log."
+
+
+@app.command()
+@takes_config(PretrainConfig)
+def pretrain(
+    config: PretrainConfig,
+    prepared: Annotated[Path, typer.Argument(help=PREPARED_TEXT)],
+    out: Annotated[Path, typer.Argument(help=STAGE_TEXT)],
+    held_out: Annotated[
+        Path | None, typer.Option(help="Prepared set that is scored and never trained on.")
+    ] = None,
+) -> None:
+    """Teach an encoder to read EEG without labels: temporal masked signal modelling.
+
+    Started again with the same folder it goes on from its checkpoint.
+    """
+    from models.training.pretrain import pretrain
+
+    pretrain(prepared, out, config, held_out, say)
+
+
+@app.command()
+@takes_config(FinetuneConfig)
+def finetune(
+    config: FinetuneConfig,
+    prepared: Annotated[Path, typer.Argument(help=PREPARED_TEXT)],
+    out: Annotated[Path, typer.Argument(help=STAGE_TEXT)],
+) -> None:
+    """Teach encoder and cross-attention to paint what was seen, and write a bundle.
+
+    Started again with the same folder it goes on from its checkpoint.
+    """
+    from models.training.finetune import finetune
+
+    finetune(prepared, out, config, say)
+
+
+@app.command("import")
+@takes_settings()
+def import_(
+    _settings: Settings,
+    checkpoint: Annotated[Path, typer.Argument(help="checkpoint.pth of DreamDiffusion's code.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the bundle; it must not exist.")],
+    spec: Annotated[
+        Path | None, typer.Option(help="epoch_spec.json of the bundle, if not EEG-ImageNet's.")
+    ] = None,
+    heads: Annotated[
+        int | None,
+        typer.Option(help="Attention heads of the EEG encoder, if not the file's or 16."),
+    ] = None,
+    unet_heads: Annotated[
+        int | None, typer.Option(help="Attention heads of the U-Net, if not 8 as in SD 1.5.")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Pixels on a side of a picture, if not the file's or 512.")
+    ] = None,
+) -> None:
+    """Make a bundle of a published checkpoint of DreamDiffusion, fine-tuned or pre-trained."""
+    from app.checkpoints import import_checkpoint
+
+    given = {"num_heads": heads, "unet_num_heads": unet_heads, "img_size": image_size}
+    import_checkpoint(checkpoint, out, spec, given, say)
+
+
+@app.command()
+@takes_settings()
+def export(
+    _settings: Settings,
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle or of an imported encoder.")],
+    out: Annotated[Path, typer.Argument(help="File that is written, as checkpoint.pth.")],
+) -> None:
+    """Write a bundle of Stable Diffusion 1.5's structure with DreamDiffusion's own names."""
+    from app.checkpoints import export_folder
+
+    export_folder(bundle, out, say)
 
 
 @app.command()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from safetensors.numpy import save_file
 
 from app.errors import SummaryError
 
-# 34 MB where an epoch has 32 channels and 256 samples.
+# A shard holds at most so many rows, and at most so many bytes of EEG: 1024 epochs of 32
+# channels and 256 samples are 34 MB, of the reference's 128 and 512 they would be 268 MB.
 SHARD = 1024
+SHARD_BYTES = 64_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,8 +26,11 @@ class PreparedEpoch:
     eeg : array of shape (n_channels, n_times), float32, as the bundle wants it.
     label, image_id : what was seen; -1 for nothing.
     t_onset : seconds from the source's first sample to the marker, or to the first sample
-        of a sliding epoch.
+        of a sliding epoch; NaN where a data set does not tell.
     is_locked : whether it is a marker-locked epoch.
+    position : place of its marker among those of the run that count, also where an earlier
+        one got no epoch; -1 for a sliding epoch or where it is not told.
+    split : 0 train, 1 validation, 2 test, as the data set tells; -1 where it does not.
     """
 
     eeg: np.ndarray
@@ -32,6 +38,8 @@ class PreparedEpoch:
     image_id: int
     t_onset: float
     is_locked: bool
+    position: int = -1
+    split: int = -1
 
 
 class EpochShards:
@@ -41,11 +49,18 @@ class EpochShards:
     ----------
     folder : of the set; made where it is missing.
 
+    Attributes
+    ----------
+    NUMBERS : names of the columns beside `eeg`.
+
     Raises
     ------
     SummaryError
         The folder cannot be made, or holds epochs already.
     """
+
+    NUMBERS: ClassVar = ("label", "image_id", "t_onset", "is_locked", "position", "split",
+                         "subject", "session", "run")  # fmt: skip
 
     def __init__(self, folder: Path) -> None:
         try:
@@ -68,7 +83,7 @@ class EpochShards:
         """Add a row; a full shard is written at once."""
         self._rows.append((epoch, subject, session, run))
         self.n_epochs += 1
-        if len(self._rows) == SHARD:
+        if len(self._rows) == SHARD or len(self._rows) * epoch.eeg.nbytes >= SHARD_BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -76,17 +91,14 @@ class EpochShards:
         if not self._rows:
             return
         epochs, *numbers = zip(*self._rows, strict=True)
-        columns: dict[str, np.ndarray] = {
-            "eeg": np.stack([e.eeg for e in epochs]).astype(np.float32),
-            "label": np.array([e.label for e in epochs], np.int64),
-            "image_id": np.array([e.image_id for e in epochs], np.int64),
-            "t_onset": np.array([e.t_onset for e in epochs], np.float64),
-            "is_locked": np.array([e.is_locked for e in epochs], np.int64),
-        }
-        columns |= {
-            name: np.array(values, np.int64)
-            for name, values in zip(("subject", "session", "run"), numbers, strict=True)
-        }
+        # safetensors writes memory as it lies, whatever the strides say: rows in C order only.
+        eeg = np.empty((len(epochs), *epochs[0].eeg.shape), np.float32)
+        columns: dict[str, np.ndarray] = {"eeg": np.stack([e.eeg for e in epochs], out=eeg)}
+        for name in self.NUMBERS[:-3]:
+            kind = np.float64 if name == "t_onset" else np.int64
+            columns[name] = np.array([getattr(e, name) for e in epochs], kind)
+        for name, values in zip(self.NUMBERS[-3:], numbers, strict=True):
+            columns[name] = np.array(values, np.int64)
         save_file(columns, self._folder / f"epochs-{self._n_shards:05d}.safetensors")
         self._n_shards += 1
         self._rows.clear()

@@ -3,7 +3,7 @@
 AppError
 ├── SettingsError     a setting makes no sense, or there is none of that name
 ├── AddressError      the address is taken, or must not be listened on
-├── SummaryError      the summary or a prepared set cannot be written there
+├── SummaryError      what was asked for cannot be written there
 └── ChildFailedError  a child process ended before the session was ready
 
 Every message says what was expected, what was found and what to do.
@@ -33,6 +33,8 @@ class ExitCode(IntEnum):
     ADDRESS = 10
     OUTPUT = 11
     DOCTOR = 12
+    TRAINING = 13
+    INTERRUPTED = 14
 
 
 EXIT_CODE_TEXTS: dict[ExitCode, str] = {
@@ -45,10 +47,12 @@ EXIT_CODE_TEXTS: dict[ExitCode, str] = {
     ExitCode.RECORDING: "the recording is damaged or holds no EEG",
     ExitCode.STREAM_INFO: "channel names, unit or rate are missing or contradictory",
     ExitCode.MONTAGE: "the electrodes cannot be mapped to the bundle's",
-    ExitCode.BUNDLE: "the bundle is missing, incomplete or damaged",
+    ExitCode.BUNDLE: "the bundle or checkpoint is missing, incomplete or damaged",
     ExitCode.ADDRESS: "the address is taken, or may not be listened on",
     ExitCode.OUTPUT: "a file or folder cannot be written",
     ExitCode.DOCTOR: "doctor found something that must be mended",
+    ExitCode.TRAINING: "training or evaluation cannot begin or go on: its settings, data or files",
+    ExitCode.INTERRUPTED: "training was stopped before its end; the same command goes on",
 }
 
 
@@ -65,7 +69,7 @@ class AddressError(AppError):
 
 
 class SummaryError(AppError):
-    """The summary or a prepared set cannot be written there."""
+    """What was asked for, as a summary, a prepared set or a bundle, cannot be written there."""
 
 
 class ChildFailedError(AppError):
@@ -95,8 +99,8 @@ _EXIT_CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
     (acquisition_errors.MontageError, ExitCode.MONTAGE),
     (acquisition_errors.EpochSpecError, ExitCode.BUNDLE),
     (model_errors.BundleError, ExitCode.BUNDLE),
-    (model_errors.PreparedSetError, ExitCode.USAGE),
-    (model_errors.ScorerError, ExitCode.USAGE),
+    (model_errors.CheckpointError, ExitCode.BUNDLE),
+    (model_errors.ModelError, ExitCode.TRAINING),
 )
 
 KNOWN_ERRORS: tuple[type[Exception], ...] = (

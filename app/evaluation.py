@@ -18,6 +18,7 @@ from app.errors import SettingsError, SummaryError
 from app.settings import Settings
 from models.painter import KeyframePainter
 from models.training import report
+from models.training.bundle import read_held_out
 from models.training.evaluate import evaluate
 from models.training.prepared import PreparedSet
 from models.training.scorers import (
@@ -102,6 +103,7 @@ def evaluate_bundle(
         n_way=wanted.n_way,
         batch=wanted.batch,
         seed=settings.seed,
+        held_out=read_held_out(folder, data),
     )
     _make(out)
     made_with: dict[str, Any] = {

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from models.errors import EpochShapeError
 
@@ -85,6 +86,20 @@ def initialise(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=0.02)
 
 
+class Blocks(nn.ModuleList):
+    """Transformer blocks one after the other; may compute activations again to save memory."""
+
+    is_checkpointed = False
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self:
+            if self.is_checkpointed and torch.is_grad_enabled():
+                x = checkpoint(block, x, use_reentrant=False)
+            else:
+                x = block(x)
+        return x
+
+
 class PatchEmbed(nn.Module):
     """Non-overlapping patches of time, all channels mixed."""
 
@@ -130,7 +145,7 @@ class EEGEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.patch_embed = PatchEmbed(in_channels, patch_size, embed_dim)
         positions = sincos_positions(self.n_tokens, embed_dim)
         self.register_buffer("pos_embed", positions, persistent=False)
-        self.blocks = nn.ModuleList(Block(embed_dim, num_heads, mlp_ratio) for _ in range(depth))
+        self.blocks = Blocks(Block(embed_dim, num_heads, mlp_ratio) for _ in range(depth))
         self.norm = nn.LayerNorm(embed_dim)
         self.apply(initialise)
 
@@ -147,9 +162,7 @@ class EEGEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     def transform(self, tokens: torch.Tensor) -> torch.Tensor:
         """The transformer over any number of tokens (n, tokens, dim), same shape."""
-        for block in self.blocks:
-            tokens = block(tokens)
-        out: torch.Tensor = self.norm(tokens)
+        out: torch.Tensor = self.norm(self.blocks(tokens))
         return out
 
     def forward(self, eeg: torch.Tensor) -> torch.Tensor:

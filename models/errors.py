@@ -2,7 +2,10 @@
 
 ModelError
 ├── BundleError          a folder that does not hold a usable bundle
+├── CheckpointError      a published checkpoint that cannot be read or does not fit
 ├── PreparedSetError     training data that is missing or damaged
+│   └── SplitError           its rows cannot be split as asked
+├── TrainingError        a stage of training that cannot begin or go on
 ├── ScorerError          a classifier or CLIP to score pictures by that cannot be used
 └── EpochShapeError      EEG whose shape the encoder was not built for
 """
@@ -16,8 +19,20 @@ class BundleError(ModelError):
     """The bundle is missing, incomplete or damaged."""
 
 
+class CheckpointError(ModelError):
+    """A published checkpoint cannot be read, or is not of the reference's structure."""
+
+
 class PreparedSetError(ModelError):
     """The prepared set is missing, incomplete or damaged."""
+
+
+class SplitError(PreparedSetError):
+    """The rows of a prepared set cannot be split as asked."""
+
+
+class TrainingError(ModelError):
+    """A stage of training cannot begin or go on."""
 
 
 class ScorerError(ModelError):

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
-from models.eeg_encoder import Block, EEGEncoder, initialise, sincos_positions
+from models.eeg_encoder import Block, Blocks, EEGEncoder, initialise, sincos_positions
+from models.errors import BundleError
 from models.losses import eeg_recon_loss
+
+DECODER = "masked_autoencoder.safetensors"
 
 
 class MaskedAutoencoder(nn.Module):
@@ -36,6 +44,7 @@ class MaskedAutoencoder(nn.Module):
         config = encoder.config
         self.encoder = encoder
         self.patch_size: int = config.patch_size
+        self.decoder_num_heads = decoder_num_heads
         dim = decoder_embed_dim
         if has_cls_token:
             self.cls_token = nn.Parameter(0.02 * torch.randn(1, 1, config.embed_dim))
@@ -47,13 +56,18 @@ class MaskedAutoencoder(nn.Module):
         positions = [torch.zeros(1, 1, dim)] if has_cls_token else []
         positions.append(sincos_positions(encoder.n_tokens, dim))
         self.register_buffer("decoder_pos_embed", torch.cat(positions, dim=1), persistent=False)
-        self.decoder_blocks = nn.ModuleList(
+        self.decoder_blocks = Blocks(
             Block(dim, decoder_num_heads, config.mlp_ratio) for _ in range(decoder_depth)
         )
         self.decoder_norm = nn.LayerNorm(dim)
         self.decoder_pred = nn.Linear(dim, config.patch_size * config.in_channels)
         for part in (self.decoder_embed, self.decoder_blocks, self.decoder_pred):
             part.apply(initialise)
+
+    def use_gradient_checkpointing(self, is_used: bool) -> None:
+        """Compute the blocks' activations again in the backward pass instead of keeping them."""
+        self.encoder.blocks.is_checkpointed = is_used
+        self.decoder_blocks.is_checkpointed = is_used
 
     def patchify(self, eeg: torch.Tensor) -> torch.Tensor:
         """(n, channels, times) to (n, tokens, patch_size * channels), time before channel."""
@@ -95,7 +109,45 @@ class MaskedAutoencoder(nn.Module):
         if has_cls:
             x = torch.cat([latent[:, :1], x], dim=1)
         x = x + self.decoder_pos_embed
-        for block in self.decoder_blocks:
-            x = block(x)
+        x = self.decoder_blocks(x)
         prediction = self.decoder_pred(self.decoder_norm(x))[:, int(has_cls) :]
         return eeg_recon_loss(self.patchify(eeg), prediction, mask), prediction, mask
+
+
+def save_masked_autoencoder(model: MaskedAutoencoder, folder: Path) -> None:
+    """Write `eeg_encoder/`, which fine-tuning starts from, and beside it what is left."""
+    model.encoder.save_pretrained(folder / "eeg_encoder")
+    state = {k: v for k, v in model.state_dict().items() if not k.startswith("encoder.")}
+    config = {
+        "decoder_embed_dim": model.decoder_embed.out_features,
+        "decoder_depth": len(model.decoder_blocks),
+        "decoder_num_heads": model.decoder_num_heads,
+        "has_cls_token": model.cls_token is not None,
+    }
+    save_file(state, folder / DECODER, {"config": json.dumps(config)})
+
+
+def load_masked_autoencoder(folder: Path) -> MaskedAutoencoder:
+    """Read what `save_masked_autoencoder` wrote.
+
+    Raises
+    ------
+    BundleError
+        A part is missing or damaged.
+    """
+    try:
+        encoder = EEGEncoder.from_pretrained(
+            folder / "eeg_encoder", local_files_only=True, use_safetensors=True
+        )
+        with safe_open(folder / DECODER, framework="pt") as file:
+            model = MaskedAutoencoder(encoder, **json.loads(file.metadata()["config"]))
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        model.load_state_dict({**model.state_dict(), **state})
+    # diffusers and safetensors raise whatever their inner libraries do.
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise BundleError(
+            f"{folder} does not hold a pre-trained encoder with its decoder ({reason}). Import or "
+            "pre-train it again."
+        ) from error
+    return model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -49,7 +49,7 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
     concepts : prototypes in CLIP's space, or None.
     """
 
-    _optional_components = ("concepts",)
+    _optional_components: ClassVar = ["concepts"]  # diffusers adds lists to it
     model_cpu_offload_seq = "eeg_encoder->conditioner->unet->vae"
 
     def __init__(

@@ -15,14 +15,18 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from models.conditioner import EEGConditioner
 from models.eeg_encoder import EEGEncoder
 from models.losses import clip_loss
-from models.training.stage import Schedule, run_stage
-from models.training.viewed import ViewedSet, augment
+from models.training.augment import augment, draw_augmentation
+from models.training.config import Schedule
+from models.training.stage import Rows, run_stage
+from models.training.viewed import ViewedSet
 
 TIME_EMBED_DIM = 384
+N_CONCEPTS = 40
 # Of the softmax over pictures and over prototypes, whose cosines lie within a few tenths.
 TEMPERATURE = 0.1
 # Of the distance to the text's tokens: with 1 the nearest concept was learnt to 55 % while
@@ -43,6 +47,70 @@ def build_conditioner(encoder: EEGEncoder) -> EEGConditioner:
     return conditioner
 
 
+class AlignTask(nn.Module):
+    """Learns what CLIP and its text encoder say of the picture that was seen."""
+
+    prototypes: torch.Tensor
+
+    def __init__(self, encoder: EEGEncoder, conditioner: EEGConditioner, data: ViewedSet) -> None:
+        super().__init__()
+        self.eeg_encoder, self.conditioner, self._data = encoder, conditioner, data
+        conditioner.time_mapper.requires_grad_(False)
+        self.register_buffer("prototypes", data.prototypes(N_CONCEPTS), persistent=False)
+
+    def draw(self, generator: torch.Generator, batch: int) -> Rows:
+        """Epochs and their variation."""
+        index = self._data.draw(generator, batch)
+        n_channels = self.eeg_encoder.config.in_channels
+        return {"index": index, **draw_augmentation(generator, batch, n_channels, 1.0)}
+
+    def load(self, rows: Rows) -> Rows:
+        """EEG and its targets."""
+        b = self._data.take(rows["index"])
+        return {
+            "eeg": augment(b.eeg, rows, 1.0),
+            "image_embeds": b.image_embeds,
+            "context": b.context,
+            "is_seen": b.is_seen,
+            "label": self._data.label[rows["index"]],
+        }
+
+    def forward(self, rows: Rows) -> dict[str, torch.Tensor]:
+        """The sum of all four losses."""
+        context, _, embeds = self.conditioner(self.eeg_encoder(rows["eeg"]))
+        embeds, seen = embeds.float(), rows["is_seen"]
+        unit = F.normalize(embeds[seen], dim=1)
+        l_clip = clip_loss(rows["image_embeds"], embeds)
+        logits = unit @ rows["image_embeds"][seen].T / TEMPERATURE
+        target = torch.arange(len(logits), device=logits.device)
+        contrast = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+        distance = F.mse_loss(context.float(), rows["context"])
+        concept = F.cross_entropy(unit @ self.prototypes.T / TEMPERATURE, rows["label"][seen])
+        return {
+            "loss": l_clip + 0.3 * contrast + CONTEXT_WEIGHT * distance + concept,
+            "clip": l_clip,
+            "contrast": contrast,
+            "distance": distance,
+            "concept": concept,
+        }
+
+
+@torch.no_grad()
+def score(task: AlignTask, held_out: ViewedSet) -> dict[str, float]:
+    """Share of right nearest concepts and distance of the context on held-out epochs."""
+    scores = {}
+    for name, rows in (("locked", held_out.locked), ("sliding", held_out.begun)):
+        right, distances = [], []
+        for index in rows.split(256):
+            b = held_out.take(index)
+            context, _, embeds = task.conditioner(task.eeg_encoder(b.eeg))
+            distances.append((context - b.context).square().mean((1, 2)))
+            right.append((embeds @ task.prototypes.T).argmax(1) == held_out.label[index])
+        scores[f"{name}_top1"] = float(torch.cat(right).float().mean())
+        scores[f"{name}_distance"] = float(torch.cat(distances).mean())
+    return scores
+
+
 def train(
     epochs: Path,
     validation: Path,
@@ -50,7 +118,6 @@ def train(
     encoder_folder: Path,
     out: Path,
     schedule: Schedule,
-    batch: int = 128,
     start: Path | None = None,
 ) -> None:
     """Train encoder and conditioner and save them to `out`; go on from `start`'s if given."""
@@ -60,46 +127,8 @@ def train(
     conditioner = build_conditioner(encoder)
     if start:
         conditioner = EEGConditioner.from_pretrained(start / "conditioner")
-    both = torch.nn.ModuleDict({"eeg_encoder": encoder, "conditioner": conditioner})
-    prototypes = data.prototypes(40)
-
-    def loss_of_step(_step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        b = data.draw(generator, batch)
-        with torch.autocast("cpu", torch.bfloat16):
-            context, _, embeds = conditioner(encoder(augment(b, generator)))
-        embeds = embeds.float()
-        l_clip = clip_loss(b.image_embeds, embeds)
-        seen = b.is_seen
-        unit = F.normalize(embeds[seen], dim=1)
-        logits = unit @ b.image_embeds[seen].T / TEMPERATURE
-        target = torch.arange(len(logits))
-        contrast = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-        distance = F.mse_loss(context.float(), b.context)
-        concept = F.cross_entropy(unit @ prototypes.T / TEMPERATURE, data.label[b.index[seen]])
-        return {
-            "loss": l_clip + 0.3 * contrast + CONTEXT_WEIGHT * distance + concept,
-            "clip": l_clip,
-            "contrast": contrast,
-            "distance": distance,
-            "concept": concept,
-        }
-
-    @torch.no_grad()
-    def look(step: int) -> None:
-        encoder.eval()
-        for name, rows in (("locked", held_out.locked), ("sliding", held_out.begun)):
-            right, distances = [], []
-            for index in rows.split(256):
-                b = held_out.take(index)
-                context, _, embeds = conditioner(encoder(b.eeg))
-                distances.append((context - b.context).square().mean((1, 2)))
-                right.append((embeds @ prototypes.T).argmax(1) == held_out.label[index])
-            accuracy, distance = torch.cat(right).float().mean(), torch.cat(distances).mean()
-            print(f"  step {step} {name} top-1 {accuracy:.3f} distance {distance:.3f}", flush=True)
-        encoder.train()
-
-    run_stage(out, {"both": both}, both.parameters(), loss_of_step, schedule, "both", look=look)
-    look(schedule.steps)
+    task = AlignTask(encoder, conditioner, data)
+    run_stage(out, task, schedule, look=lambda _step: score(task, held_out))
     encoder.save_pretrained(out / "eeg_encoder")
     conditioner.save_pretrained(out / "conditioner")
 
@@ -112,7 +141,9 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=5e-4)
     parser.add_argument("--start", type=Path, help="folder of an earlier alignment")
     a = parser.parse_args()
-    schedule = Schedule(a.steps, a.lr, weight_decay=0.05, save_every=500)
+    schedule = Schedule(
+        a.steps, 128, a.lr, weight_decay=0.05, ema_decay=0.999, precision="bf16", save_every=500
+    )
     train(a.epochs, a.validation, a.clip, a.encoder, a.out, schedule, start=a.start)
 
 

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 from transformers import CLIPConfig, CLIPModel
 
-from models.training.prepared import PreparedSet, images_to_tensor
-from models.training.stage import Schedule, run_stage
+from models.training.config import Schedule
+from models.training.prepared import PreparedSet, Shards, images_to_tensor
+from models.training.stage import Rows, run_stage
 
 MAX_WORDS = 16
 
@@ -74,31 +76,62 @@ def build_clip(words: Words, pixels: int = 128) -> CLIPModel:
     )
 
 
-def train(pictures: Path, out: Path, schedule: Schedule, batch: int = 128) -> None:
+class ClipTask(nn.Module):
+    """Learns which caption belongs to which picture of its part of a batch."""
+
+    def __init__(self, clip: CLIPModel, images: Shards, tokens: torch.Tensor) -> None:
+        super().__init__()
+        self.clip, self._images, self._tokens = clip, images, tokens
+
+    def draw(self, generator: torch.Generator, batch: int) -> Rows:
+        """Pictures."""
+        return {"index": torch.randint(len(self._images), (batch,), generator=generator)}
+
+    def load(self, rows: Rows) -> Rows:
+        """Pixels and captions."""
+        index = rows["index"]
+        return {
+            "pixels": images_to_tensor(self._images.rows("images", index)),
+            "tokens": self._tokens[index],
+        }
+
+    def forward(self, rows: Rows) -> dict[str, torch.Tensor]:
+        """Symmetric contrast."""
+        tokens = rows["tokens"]
+        output = self.clip(
+            input_ids=tokens, attention_mask=(tokens > 0).long(), pixel_values=rows["pixels"]
+        )
+        logits = output.logits_per_image.float()
+        target = torch.arange(len(logits), device=logits.device)
+        loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+        return {"loss": loss, "top1": (logits.argmax(1) == target).float().mean()}
+
+
+def train(pictures: Path, out: Path, schedule: Schedule) -> None:
     """Train CLIP and save it with its words to `out / "clip"`."""
     data = PreparedSet(pictures)
     images, captions = data.pictures(), data.captions()
     words = Words.of(captions)
-    tokens = words(captions)
     torch.manual_seed(schedule.seed)
-    clip = build_clip(words)
-
-    def loss_of_step(_step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        index = torch.randint(len(images), (batch,), generator=generator)
-        with torch.autocast("cpu", torch.bfloat16):
-            output = clip(
-                input_ids=tokens[index],
-                attention_mask=(tokens[index] > 0).long(),
-                pixel_values=images_to_tensor(images.rows("images", index)),
-            )
-        logits = output.logits_per_image.float()
-        target = torch.arange(batch)
-        loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-        return {"loss": loss, "top1": (logits.argmax(1) == target).float().mean()}
-
-    run_stage(out, {"clip": clip}, clip.parameters(), loss_of_step, schedule, averaged="clip")
+    clip = build_clip(words, images.shape("images")[0])
+    run_stage(out, ClipTask(clip, images, words(captions)), schedule)
     clip.save_pretrained(out / "clip")
     words.save(out / "clip")
+    # How pictures are handed to it, in the form that transformers reads.
+    size = {
+        "height": clip.config.vision_config.image_size,
+        "width": clip.config.vision_config.image_size,
+    }
+    preprocessor = {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_center_crop": False,
+        "do_resize": True,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+        "size": size,
+    }
+    text = json.dumps(preprocessor, indent=2)
+    (out / "clip" / "preprocessor_config.json").write_text(text, encoding="utf-8")
 
 
 def main() -> None:
@@ -110,7 +143,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    train(arguments.pictures, arguments.out, Schedule(arguments.steps, arguments.lr))
+    schedule = Schedule(arguments.steps, 128, arguments.lr, ema_decay=0.999, precision="bf16")
+    train(arguments.pictures, arguments.out, schedule)
 
 
 if __name__ == "__main__":

@@ -1,124 +1,363 @@
-r"""Fine-tuning: L = L_SD + lambda L_clip, of encoder, conditioner and cross-attention.
+"""Fine-tuning: L = L_SD + lambda L_clip, of the EEG encoder and the cross-attention.
 
-    python -m models.training.finetune runs/eeg runs/vae/vae runs/clip/clip runs/unet/unet \
-        runs/align runs/finetune
-
-DreamDiffusion's third stage (arXiv 2306.16934): everything else of the U-Net, the VAE and
-CLIP stay as they are.
+DreamDiffusion's second stage (arXiv 2306.16934, sections 3.2 and 3.3). The VAE, the rest of
+the U-Net and CLIP's image encoder stay as they are; what they make of the pictures is
+computed once and kept beside the checkpoint.
 """
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
-from diffusers import AutoencoderTiny, UNet2DConditionModel
+import torch.nn.functional as F
+from accelerate.state import PartialState
+from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import nn
 
 from models.conditioner import EEGConditioner
 from models.eeg_encoder import EEGEncoder
+from models.errors import SplitError, TrainingError
 from models.losses import clip_loss
-from models.training.stage import Schedule, run_stage
-from models.training.text_to_image import (
-    DROPOUT,
-    build_scheduler,
-    encode_pictures,
-    grid,
-    sample,
-    snr_weight,
-)
-from models.training.viewed import ViewedSet, augment
+from models.training.augment import augment, draw_augmentation
+from models.training.base import Base, ImageEncoder, encode_latents, load_base
+from models.training.bundle import Sampler, concept_names, fit_concepts, save_bundle
+from models.training.config import FinetuneConfig, SplitBy
+from models.training.confounding import confounding
+from models.training.prepared import PreparedSet
+from models.training.presets import build_encoder
+from models.training.seen import SeenEpochs, encoded_pictures
+from models.training.splits import By, Split, split_rows
+from models.training.stage import Rows, run_stage
+
+# Epochs of held-out data that are scored at each checkpoint.
+HELD_OUT = 256
+# Of the contrast's softmax over pictures.
+TEMPERATURE = 0.1
 
 
-def cross_attention(unet: UNet2DConditionModel) -> list[nn.Parameter]:
-    """The parameters of the U-Net's cross-attention and of the norms before it."""
-    return [
-        p
+def attention_parameters(unet: UNet2DConditionModel) -> dict[str, nn.Parameter]:
+    """The U-Net's cross-attention and the norm before each, by name.
+
+    The authors choose by substrings ("attn2", "norm2"), which also match norms of the VAE,
+    of their EEG encoder and of CLIP's image encoder; these here are the U-Net's alone.
+    """
+    return {
+        name: p
         for name, p in unet.named_parameters()
-        if ".attn2." in name or (".norm2." in name and "transformer_blocks" in name)
-    ]
+        if ".transformer_blocks." in name and (".attn2." in name or ".norm2." in name)
+    }
 
 
-def train(
-    epochs: Path,
-    vae_folder: Path,
-    unet_folder: Path,
-    clip: Path,
-    aligned: Path,
-    out: Path,
-    schedule: Schedule,
-    batch: int = 32,
-    clip_weight: float = 1.0,
-) -> None:
-    """Fine-tune and save `eeg_encoder`, `conditioner` and `unet` to `out`."""
-    data = ViewedSet(epochs, clip)
-    vae = AutoencoderTiny.from_pretrained(vae_folder)
-    unet = UNet2DConditionModel.from_pretrained(unet_folder).requires_grad_(False)
-    encoder = EEGEncoder.from_pretrained(aligned / "eeg_encoder")
-    conditioner = EEGConditioner.from_pretrained(aligned / "conditioner")
-    out.mkdir(parents=True, exist_ok=True)
-    cache = out / "latents.pt"
-    if not cache.is_file():
-        torch.save(encode_pictures(vae, data.pictures), cache)
-    latents = torch.load(cache, weights_only=True)
-    scheduler = build_scheduler()
-    attention = cross_attention(unet)
-    for parameter in attention:
-        parameter.requires_grad_(True)
-    parts = nn.ModuleDict({"eeg_encoder": encoder, "conditioner": conditioner, "unet": unet})
-    trained = [*encoder.parameters(), *conditioner.parameters(), *attention]
+class FinetuneTask(nn.Module):
+    """L_SD + lambda L_clip on epochs with the pictures that were seen.
 
-    def loss_of_step(_step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        b = data.draw(generator, batch)
-        # Blank epochs teach alignment what nothing is; here there is no picture to paint.
-        keep = b.is_seen
-        x = latents[b.image_id[keep]].float()
-        n = len(x)
-        noise = torch.randn(x.shape, generator=generator)
-        t = torch.randint(1000, (n,), generator=generator)
-        has_condition = torch.rand(n, 1, generator=generator) >= DROPOUT
-        with torch.autocast("cpu", torch.bfloat16):
-            context, time_embedding, embeds = conditioner(encoder(augment(b, generator)))
-            noise_pred = unet(
-                scheduler.add_noise(x, noise, t),
-                t,
-                context[keep] * has_condition[:, :, None],
-                class_labels=time_embedding[keep] * has_condition,
-            ).sample
+    Parameters
+    ----------
+    encoder, conditioner, unet : see `models.pipeline`; requires_grad is set here.
+    scheduler : of the noise.
+    seen : the training epochs.
+    latents, image_embeds : of all pictures of the set, from the frozen VAE and E_I.
+    config : of fine-tuning.
+    """
+
+    alphas_cumprod: torch.Tensor
+
+    def __init__(
+        self,
+        encoder: EEGEncoder,
+        conditioner: EEGConditioner,
+        unet: UNet2DConditionModel,
+        scheduler: DDPMScheduler,
+        seen: SeenEpochs,
+        latents: np.ndarray,
+        image_embeds: np.ndarray,
+        config: FinetuneConfig,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.conditioner, self.unet = encoder, conditioner, unet
+        self._seen, self._latents, self._image_embeds = seen, latents, image_embeds
+        self._config = config
+        self.register_buffer("alphas_cumprod", scheduler.alphas_cumprod.clone())
+        unet.requires_grad_(False)
+        encoder.requires_grad_(config.trained != "attention")
+        for parameter in attention_parameters(unet).values():
+            parameter.requires_grad_(config.trained != "encoder")
+        # h learns from L_clip alone: without it, it would have no gradient at all.
+        conditioner.mapping.requires_grad_(bool(config.clip_weight or config.contrast_weight))
+
+    def draw(self, generator: torch.Generator, batch: int) -> Rows:
+        """Epochs, noise, timesteps, which conditions are dropped, and the EEG's variation."""
+        c = self._config
+        rows = {
+            "chosen": torch.randint(len(self._seen), (batch,), generator=generator),
+            "noise": torch.randn(batch, *self._latents.shape[1:], generator=generator),
+            "t": torch.randint(len(self.alphas_cumprod), (batch,), generator=generator),
+            "is_kept": torch.rand(batch, generator=generator) >= c.condition_dropout,
+        }
+        if c.augment:
+            n_channels = self.encoder.config.in_channels
+            rows |= draw_augmentation(generator, batch, n_channels, c.augment)
+        return rows
+
+    def load(self, rows: Rows) -> Rows:
+        """EEG, latents and E_I(I)."""
+        image_id = self._seen.image_id[rows["chosen"]].numpy()
+        eeg = self._seen.eeg(rows["chosen"])
+        if self._config.augment:
+            eeg = augment(eeg, rows, self._config.augment)
+        return {
+            "eeg": eeg,
+            "latents": torch.from_numpy(self._latents[image_id]).float(),
+            "image_embeds": torch.from_numpy(self._image_embeds[image_id]).float(),
+            **{name: rows[name] for name in ("noise", "t", "is_kept")},
+        }
+
+    def condition(self, eeg: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """EEG to context, time embedding and h(tau_theta(y))."""
+        with torch.set_grad_enabled(
+            torch.is_grad_enabled() and self._config.trained != "attention"
+        ):
+            tokens = self.encoder(eeg)
+        out: tuple[torch.Tensor, torch.Tensor, torch.Tensor] = self.conditioner(tokens)
+        return out
+
+    def forward(self, rows: Rows) -> dict[str, torch.Tensor]:
+        """L_SD, L_clip and their sum."""
+        c, noise, t = self._config, rows["noise"], rows["t"]
+        context, time_embedding, eeg_embeds = self.condition(rows["eeg"])
+        # The same in diffusers' add_noise, which moves its table to the device at every call.
+        alpha = self.alphas_cumprod[t][:, None, None, None]
+        noisy = alpha.sqrt() * rows["latents"] + (1 - alpha).sqrt() * noise
+        is_kept = rows["is_kept"][:, None].to(context.dtype)
+        noise_pred = self.unet(
+            noisy, t, context * is_kept[:, :, None], class_labels=time_embedding * is_kept
+        ).sample
         error = (noise_pred.float() - noise).square().mean((1, 2, 3))
-        l_sd = (snr_weight(scheduler, t) * error).mean()
-        l_clip = clip_loss(b.image_embeds, embeds.float())
-        return {"loss": l_sd + clip_weight * l_clip, "sd": l_sd, "clip": l_clip}
-
-    @torch.no_grad()
-    def look(_step: int) -> None:
-        locked = data.is_locked.nonzero()[:20, 0]
-        b = data.take(locked)
-        context, time_embedding, _ = conditioner(encoder(b.eeg))
-        seen = data.pictures.rows("images", b.image_id).numpy()
-        painted = sample(unet, vae, context, time_embedding)
-        rows = [np.concatenate(p[i : i + 10], 1) for i in (0, 10) for p in (seen, painted)]
-        grid(np.stack(rows), 1).save(out / "samples.png")
-
-    run_stage(out, {"parts": parts}, trained, loss_of_step, schedule, averaged="parts", look=look)
-    look(schedule.steps)
-    encoder.save_pretrained(out / "eeg_encoder")
-    conditioner.save_pretrained(out / "conditioner")
-    unet.save_pretrained(out / "unet")
+        if c.min_snr:
+            # Hang et al. 2023, arXiv 2303.09556.
+            snr = (alpha / (1 - alpha)).flatten()
+            error = error * snr.clamp(max=c.min_snr) / snr
+        losses = {"sd": error.mean()}
+        loss = losses["sd"]
+        if c.clip_weight:
+            losses["clip"] = clip_loss(rows["image_embeds"], eeg_embeds.float())
+            loss = loss + c.clip_weight * losses["clip"]
+        if c.contrast_weight:
+            losses["contrast"] = contrast_loss(rows["image_embeds"], eeg_embeds.float())
+            loss = loss + c.contrast_weight * losses["contrast"]
+        return {"loss": loss, **losses}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("epochs", "vae", "clip", "unet", "aligned", "out"):
-        parser.add_argument(name, type=Path)
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--lr", type=float, default=2e-4)
-    a = parser.parse_args()
-    schedule = Schedule(a.steps, a.lr)
-    train(a.epochs, a.vae, a.unet, a.clip, a.aligned, a.out, schedule)
+def contrast_loss(image_embeds: torch.Tensor, eeg_embeds: torch.Tensor) -> torch.Tensor:
+    """Symmetric InfoNCE (van den Oord et al. 2018, arXiv 1807.03748) among rows.
+
+    Rows that saw the same picture count as one another's right answer.
+
+    Parameters
+    ----------
+    image_embeds, eeg_embeds : (n, dim).
+    """
+    image, eeg = F.normalize(image_embeds, dim=1), F.normalize(eeg_embeds, dim=1)
+    logits = eeg @ image.T / TEMPERATURE
+    same = (image @ image.T > 1 - 1e-4).float()
+    target = same / same.sum(1, keepdim=True)
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
-if __name__ == "__main__":
-    main()
+@torch.no_grad()
+def score(task: FinetuneTask, held_out: SeenEpochs, seed: int) -> dict[str, float]:
+    """Losses on held-out epochs, and how often the nearest of their pictures is the seen one.
+
+    Noise and timesteps are fixed by `seed`, so that scores of different steps compare.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    device = next(task.parameters()).device
+    chosen = torch.randperm(len(held_out), generator=generator)[:HELD_OUT]
+    trained_on = task._seen
+    task._seen = held_out
+    try:
+        rows = task.draw(generator, len(chosen)) | {"chosen": chosen}
+        rows["is_kept"] = torch.ones_like(rows["is_kept"])
+        sums: dict[str, float] = {}
+        embeds, images = [], []
+        for part in torch.arange(len(chosen)).split(16):
+            loaded = task.load({name: values[part] for name, values in rows.items()})
+            loaded = {name: values.to(device) for name, values in loaded.items()}
+            for name, value in task(loaded).items():
+                sums[name] = sums.get(name, 0.0) + float(value) * len(part)
+            embeds.append(task.condition(loaded["eeg"])[2].float())
+            images.append(loaded["image_embeds"])
+    finally:
+        task._seen = trained_on
+    scores = {name: value / len(chosen) for name, value in sums.items()}
+    image_id = held_out.image_id[chosen]
+    _, first, place = np.unique(image_id.numpy(), return_index=True, return_inverse=True)
+    candidates = F.normalize(torch.cat(images)[torch.from_numpy(first).to(device)], dim=1)
+    nearest = (F.normalize(torch.cat(embeds), dim=1) @ candidates.T).argmax(1).cpu()
+    scores["retrieval"] = float((nearest == torch.from_numpy(place)).float().mean())
+    scores["retrieval_chance"] = 1 / len(first)
+    return scores
+
+
+def check_shapes(encoder: EEGEncoder, seen: SeenEpochs, folder: Path) -> None:
+    """Refuse an encoder that was built for other epochs."""
+    expected = (encoder.config.in_channels, encoder.config.n_times)
+    found = seen.epochs.shape("eeg")
+    if expected != found:
+        raise TrainingError(
+            f"The encoder takes epochs of {expected[0]} channels x {expected[1]} samples; {folder} "
+            f"holds {found[0]} x {found[1]}. Prepare both sets with the same --spec."
+        )
+
+
+def load_encoder(config: FinetuneConfig, seen: SeenEpochs, folder: Path) -> EEGEncoder:
+    """The pre-trained encoder, or one with random weights.
+
+    Raises
+    ------
+    TrainingError
+        The folder holds none, or the epochs do not fit.
+    """
+    if not config.encoder:
+        return build_encoder(config.preset, *seen.epochs.shape("eeg"))
+    path = Path(config.encoder) / "eeg_encoder"
+    try:
+        encoder: EEGEncoder = EEGEncoder.from_pretrained(path)
+    except Exception as error:
+        raise TrainingError(
+            f"{path} holds no EEG encoder ({str(error).splitlines()[0]}). Give --encoder a folder "
+            "that `phosphene pretrain` or `phosphene import` wrote."
+        ) from error
+    check_shapes(encoder, seen, folder)
+    return encoder
+
+
+def build_conditioner(
+    encoder: EEGEncoder, unet: UNet2DConditionModel, clip_dim: int, config: FinetuneConfig
+) -> EEGConditioner:
+    """The conditioner beside the pre-trained encoder, or one with random weights."""
+    path = Path(config.encoder) / "conditioner"
+    if config.encoder and path.is_dir():
+        started: EEGConditioner = EEGConditioner.from_pretrained(path)
+        return started
+    conditioner: EEGConditioner = EEGConditioner(
+        encoder.n_tokens,
+        encoder.config.embed_dim,
+        config.n_context,
+        unet.config.cross_attention_dim,
+        4 * unet.config.block_out_channels[0],
+        clip_dim,
+        config.clip_from,
+    )
+    return conditioner
+
+
+def split_seen(
+    data: PreparedSet, config: FinetuneConfig, say: Callable[[str], None]
+) -> tuple[SeenEpochs, dict[str, SeenEpochs]]:
+    """Training epochs, and `val` and `test`; says how they were split and what it cannot mend."""
+    every = SeenEpochs(data, kinds=config.epochs)
+    columns = every.columns()
+    shares = (config.validation_share, config.test_share)
+    split = split_seen_rows(columns, config.split, shares, config.seed)
+    say(split.sentence)
+    if warning := confounding(columns, data.spec.get("is_block_design"), config.seed).warning:
+        say(f"Warning: {warning}")
+    held_out = {"val": every.part(split.validation), "test": every.part(split.test)}
+    return every.part(split.train), held_out
+
+
+def split_seen_rows(
+    columns: dict[str, torch.Tensor], by: SplitBy, shares: tuple[float, float], seed: int
+) -> Split:
+    """Split by what is asked for, or by the first that the set can be split by."""
+    if by != "auto":
+        return split_rows(columns, by, shares, seed)
+    for each in ("split", "session", "run", "block"):
+        try:
+            return split_rows(columns, cast("By", each), shares, seed)
+        except SplitError as error:
+            last = error
+    raise last
+
+
+def _silent(_text: str) -> None:
+    """The other processes leave the talking to the first."""
+
+
+def finetune(
+    prepared: Path, out: Path, config: FinetuneConfig, say: Callable[[str], None] = print
+) -> None:
+    """Fine-tune on a prepared set and write `out / "bundle"`, which `phosphene serve` runs.
+
+    Parameters
+    ----------
+    prepared : folder of a prepared set whose epochs have pictures.
+    out : folder of the stage.
+
+    Raises
+    ------
+    PreparedSetError, TrainingError
+    """
+    if not PartialState().is_main_process:
+        say = _silent
+    data = PreparedSet(prepared)
+    seen, held_out = split_seen(data, config, say)
+    validation = held_out["val"] if len(held_out["val"]) else None
+    torch.manual_seed(config.seed)
+    encoder = load_encoder(config, seen, prepared)
+    base = load_base(config.base)
+    latents, image_embeds = encode_all(data, base, out, config)
+    conditioner = build_conditioner(encoder, base.unet, image_embeds.shape[1], config)
+    encoder.blocks.is_checkpointed = config.gradient_checkpointing
+    if config.gradient_checkpointing:
+        base.unet.enable_gradient_checkpointing()
+    task = FinetuneTask(
+        encoder, conditioner, base.unet, base.scheduler, seen, latents, image_embeds, config
+    )
+
+    def look(_step: int) -> dict[str, float]:
+        return score(task, validation, config.seed) if validation else {}
+
+    run_stage(out, task, config, say, look, {"prepared": str(prepared)})
+    if PartialState().is_main_process:
+        names = concept_names(data)
+        concepts = None
+        # Labels that are no row of numbers from zero have no place in a table.
+        if set(seen.label.tolist()) <= set(names) == set(range(len(names))):
+            concepts = fit_concepts(
+                names, image_embeds, seen, validation or seen, encoder, conditioner, config.seed
+            )
+        sampler = Sampler(config.sampler_steps, config.guidance)
+        save_bundle(out / "bundle", base, encoder, conditioner, concepts, data, held_out, sampler)
+        say(f"{out / 'bundle'} holds the bundle: phosphene serve --bundle {out / 'bundle'}")
+
+
+def encode_all(
+    data: PreparedSet, base: Base, out: Path, config: FinetuneConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """Latents and E_I(I) of all pictures of a set, kept in `out / "cache"`."""
+    pictures = data.pictures()
+    state = PartialState()
+    folder = data.folder.resolve()
+    with state.main_process_first():
+        clip = ImageEncoder.from_pretrained(config.clip).to(state.device)
+        base.vae.to(state.device)
+        image_embeds = encoded_pictures(
+            out / "cache" / "image_embeds.npy",
+            pictures,
+            lambda x: clip(x.to(state.device)),
+            f"{folder} by {config.clip}",
+        )
+        latents = encoded_pictures(
+            out / "cache" / "latents.npy",
+            pictures,
+            lambda x: encode_latents(base.vae, x.to(state.device)),
+            f"{folder} by {config.base}",
+        )
+        base.vae.to("cpu")
+    return latents, image_embeds

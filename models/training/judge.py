@@ -14,8 +14,9 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
+from models.training.config import Schedule
 from models.training.prepared import PreparedSet, Shards, images_to_tensor
-from models.training.stage import Schedule, run_stage
+from models.training.stage import Rows, run_stage
 
 
 class Judge(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -47,12 +48,12 @@ class Judge(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return out
 
 
-def blur(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def blur(pictures: torch.Tensor) -> torch.Tensor:
     """Soften half of a batch and add noise, so that the judge does not live on sharp edges."""
-    factor = int(torch.randint(1, 4, (1,), generator=generator))
+    factor = int(torch.randint(1, 4, (1,)))
     small = F.avg_pool2d(pictures, factor) if factor > 1 else pictures
     soft = F.interpolate(small, size=pictures.shape[-2:], mode="bilinear", align_corners=False)
-    some = torch.rand(len(pictures), 1, 1, 1, generator=generator) < 0.5
+    some = torch.rand(len(pictures), 1, 1, 1) < 0.5
     return torch.where(some, soft, pictures) + 0.03 * torch.randn_like(pictures)
 
 
@@ -67,22 +68,38 @@ def accuracy(judge: Judge, pictures: Shards) -> float:
     return right / len(pictures)
 
 
-def train(pictures: Path, test: Path, out: Path, schedule: Schedule, batch: int = 64) -> None:
+class JudgeTask(nn.Module):
+    """Learns to name the concept in softened and noisy pictures."""
+
+    def __init__(self, judge: Judge, pictures: Shards) -> None:
+        super().__init__()
+        self.judge, self._pictures, self._label = judge, pictures, pictures["label"]
+
+    def draw(self, generator: torch.Generator, batch: int) -> Rows:
+        """Pictures."""
+        return {"index": torch.randint(len(self._pictures), (batch,), generator=generator)}
+
+    def load(self, rows: Rows) -> Rows:
+        """Pixels and labels."""
+        index = rows["index"]
+        pixels = images_to_tensor(self._pictures.rows("images", index))
+        return {"pixels": pixels, "label": self._label[index]}
+
+    def forward(self, rows: Rows) -> dict[str, torch.Tensor]:
+        """Cross-entropy of the concept."""
+        logits, label = self.judge(blur(rows["pixels"])).float(), rows["label"]
+        return {
+            "loss": F.cross_entropy(logits, label),
+            "top1": (logits.argmax(1) == label).float().mean(),
+        }
+
+
+def train(pictures: Path, test: Path, out: Path, schedule: Schedule) -> None:
     """Train the judge and save it to `out / "judge"`."""
     data, held_out = PreparedSet(pictures).pictures(), PreparedSet(test).pictures()
-    label = data["label"]
     torch.manual_seed(schedule.seed)
     judge = Judge()
-
-    def loss_of_step(_step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        index = torch.randint(len(data), (batch,), generator=generator)
-        x = blur(images_to_tensor(data.rows("images", index)), generator)
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = judge(x)
-        loss = F.cross_entropy(logits.float(), label[index])
-        return {"loss": loss, "top1": (logits.argmax(1) == label[index]).float().mean()}
-
-    run_stage(out, {"judge": judge}, judge.parameters(), loss_of_step, schedule, averaged="judge")
+    run_stage(out, JudgeTask(judge, data), schedule)
     print(f"judge on held-out pictures: {accuracy(judge, held_out):.4f}")
     judge.save_pretrained(out / "judge")
 
@@ -94,7 +111,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--lr", type=float, default=2e-3)
     a = parser.parse_args()
-    train(a.pictures, a.test, a.out, Schedule(a.steps, a.lr))
+    train(a.pictures, a.test, a.out, Schedule(a.steps, 64, a.lr, ema_decay=0.999, precision="bf16"))
 
 
 if __name__ == "__main__":

@@ -6,13 +6,20 @@ A set holds `spec.json` and any of
   captions in `pictures.json`, a list in the same order. A picture's id is its
   position over all shards.
 - `epochs-NNNNN.safetensors`: `eeg` (n, n_channels, n_times) float32, and (n,)
-  `label`, `image_id`, `subject`, `session`, `run`, `t_onset`, `is_locked`.
+  `label`, `image_id`, `subject`, `session`, `run`, `t_onset`, `is_locked`, `position` and
+  `split`; -1 in one of them (NaN in `t_onset`) is "not told", except that label -1 is
+  "nothing was seen". `app.epoch_shards.PreparedEpoch` says what each means.
+
+`spec.json` also says `honesty`, `labels` (name to number), `units` (of `eeg`), `band` (Hz),
+`is_block_design` (true, false, or null where nobody tells), `notes`, `licence`, `citation`,
+`skipped` (what was left out, by name) and `confounding` (see `models.training.confounding`).
 
 Tensors stay memory-mapped: memory does not grow with the set.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -38,6 +45,7 @@ class Shards:
             raise PreparedSetError(
                 f"{folder} holds no {kind}-*.safetensors. Make the set with `phosphene prepare`."
             )
+        self._folder = folder
         self.columns: dict[str, list[torch.Tensor]] = {}
         try:
             for path in paths:
@@ -56,12 +64,24 @@ class Shards:
 
     def __getitem__(self, name: str) -> torch.Tensor:
         """A whole column; for labels and other small ones."""
-        return torch.cat(self.columns[name])
+        return torch.cat(self._column(name))
+
+    def _column(self, name: str) -> list[torch.Tensor]:
+        if name not in self.columns:
+            raise PreparedSetError(
+                f"{self._folder} has no column {name}; it has {', '.join(self.columns)}. "
+                "Prepare the set again."
+            )
+        return self.columns[name]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of one row of a column."""
+        return tuple(self.columns[name][0].shape[1:])
 
     def rows(self, name: str, index: torch.Tensor) -> torch.Tensor:
         """Rows `index` (n,) of a column, read from the shards that hold them."""
         shard = torch.searchsorted(self.starts, index, right=True) - 1
-        parts = self.columns[name]
+        parts = self._column(name)
         out = torch.empty((len(index), *parts[0].shape[1:]), dtype=parts[0].dtype)
         for number in shard.unique().tolist():
             where = shard == number
@@ -86,6 +106,14 @@ class PreparedSet:
                 "Make one with `phosphene prepare`."
             )
         self.spec: dict[str, Any] = json.loads(spec.read_text(encoding="utf-8"))
+
+    def digest(self) -> str:
+        """What tells this set's epochs from others': a hash of their small columns."""
+        epochs = self.epochs()
+        sha = hashlib.sha256()
+        for name in ("label", "image_id", "subject", "session", "run", "t_onset"):
+            sha.update(epochs[name].numpy().tobytes())
+        return sha.hexdigest()[:16]
 
     def pictures(self) -> Shards:
         return Shards(self.folder, "pictures")

@@ -111,7 +111,7 @@ def write(e: Evaluation, made_with: dict[str, Any], out: Path) -> str:
     scores: dict[str, Any] = {
         "honesty": e.honesty,
         **made_with,
-        "options": asdict(options),
+        "options": {k: v for k, v in asdict(options).items() if k != "held_out"},
         "trials": len(trials),
         "images": len(trials.images),
         "warnings": e.warnings,

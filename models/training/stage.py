@@ -1,161 +1,319 @@
 """The loop every training stage runs in: seeded, resumable, never half-written.
 
-A stage keeps its state in `<out>/checkpoint.pt`, replaced atomically every
-`save_every` steps and at Ctrl-C. Started again with the same folder it goes on
-from there. Batches are drawn by a generator that is seeded by the step number, so
-a resumed stage sees the data it would have seen.
+A stage keeps its state in `<out>/checkpoint.pt`, replaced atomically every `save_every`
+steps and when it is told to stop. Started again with the same folder it goes on from
+there. Each step draws from a generator that is seeded by the step's number, so a resumed
+stage computes what it would have computed, to the bit on the same device.
+
+Every process draws the whole batch and loads its own share of it, so that any number of
+processes and of accumulated parts makes the same step.
 """
 
 from __future__ import annotations
 
-import math
-import os
-import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+import json
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
+from accelerate import Accelerator
 from torch import nn
 
+from models.errors import TrainingError
+from models.training.checkpoint import load_checkpoint, save_atomically
+from models.training.config import NEUTRAL, Schedule
+from models.training.training_log import TrainingLog
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """How long and how fast a stage learns.
-
-    Attributes
-    ----------
-    steps : optimiser steps in all.
-    lr : highest learning rate, after `warmup` steps; it falls to zero by a half cosine.
-    warmup : steps of linear rise.
-    weight_decay : of AdamW.
-    clip : largest norm of the gradient.
-    save_every : steps between checkpoints.
-    seed : of weights, batches and noise.
-    """
-
-    steps: int
-    lr: float
-    warmup: int = 100
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    save_every: int = 250
-    seed: int = 0
-
-    def factor(self, step: int) -> float:
-        if step < self.warmup:
-            return (step + 1) / self.warmup
-        progress = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+Rows = dict[str, torch.Tensor]
+"""A batch: tensors whose first dimension is the batch's."""
 
 
-def save_atomically(value: object, path: Path) -> None:
-    """Write with `torch.save` so that `path` is either the old file or the whole new one."""
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        torch.save(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+class Task(Protocol):
+    """What a stage learns; an `nn.Module` whose trainable parameters require gradients."""
+
+    def draw(self, generator: torch.Generator, batch: int) -> Rows:
+        """Choose a batch: row numbers and all random values, without loading data."""
+
+    def load(self, rows: Rows) -> Rows:
+        """Fetch what `rows`, a share of the batch, refers to; runs in a thread beside."""
+
+    def __call__(self, rows: Rows) -> dict[str, torch.Tensor]:
+        """Named mean losses over rows; `loss` is minimised, the others are shown."""
 
 
 class Average:
-    """Exponential moving average of a module's weights (decay 0.999, warmed up)."""
+    """Exponential moving average of parameters, warmed up."""
 
-    def __init__(self, module: nn.Module, decay: float = 0.999) -> None:
+    def __init__(self, parameters: dict[str, nn.Parameter], decay: float) -> None:
         self.decay = decay
-        self.values = {k: v.detach().clone() for k, v in module.state_dict().items()}
+        self.values = {name: p.detach().clone() for name, p in parameters.items()}
 
-    def update(self, module: nn.Module, step: int) -> None:
+    @torch.no_grad()
+    def update(self, parameters: dict[str, nn.Parameter], step: int) -> None:
         decay = min(self.decay, (1 + step) / (10 + step))
-        for name, value in module.state_dict().items():
-            if value.is_floating_point():
-                self.values[name].lerp_(value, 1 - decay)
+        for name, parameter in parameters.items():
+            self.values[name].lerp_(parameter, 1 - decay)
+
+
+def trained_parameters(task: nn.Module) -> dict[str, nn.Parameter]:
+    """Those that require gradients, by name."""
+    return {name: p for name, p in task.named_parameters() if p.requires_grad}
+
+
+def build_optimizer(parameters: dict[str, nn.Parameter], schedule: Schedule) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) without decay of vectors."""
+    decayed = [p for p in parameters.values() if p.ndim > 1]
+    others = [p for p in parameters.values() if p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": schedule.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=schedule.lr, betas=(0.9, 0.99))
+
+
+@contextmanager
+def told_to_stop() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C or SIGTERM came; a second one interrupts at once.
+
+    The step that runs is finished first: half a step of the optimiser cannot be resumed.
+    """
+    received: list[int] = []
+    before: dict[int, Any] = {}
+
+    def note(number: int, _frame: object) -> None:
+        received.append(number)
+        signal.signal(number, before[number])
+
+    try:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            before[each] = signal.signal(each, note)
+    except ValueError:
+        pass  # not the main thread: nobody signals it
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def shares(schedule: Schedule, n_processes: int, rank: int) -> list[slice]:
+    """The parts of a batch that process `rank` computes.
+
+    >>> shares(Schedule(batch=8, accumulate=2), 2, 1)
+    [slice(4, 6, None), slice(6, 8, None)]
+    """
+    n_parts = n_processes * schedule.accumulate
+    if schedule.batch % n_parts:
+        raise TrainingError(
+            f"A batch of {schedule.batch} cannot be cut into {n_parts} equal parts "
+            f"({n_processes} processes x {schedule.accumulate} accumulated). Choose --batch as a "
+            f"multiple of {n_parts}."
+        )
+    size = schedule.batch // n_parts
+    first = rank * schedule.accumulate
+    return [slice(i * size, (i + 1) * size) for i in range(first, first + schedule.accumulate)]
+
+
+def check_same_settings(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuse to go on with other settings than a stage was begun with."""
+    changed = [
+        f"{name}={before.get(name)!r} (now {now.get(name)!r})"
+        for name in sorted({*before, *now} - set(NEUTRAL))
+        if before.get(name) != now.get(name)
+    ]
+    if changed:
+        raise TrainingError(
+            f"{path.parent} was begun with {', '.join(changed)}. Give the same settings to go on, "
+            "or another folder to begin anew."
+        )
+
+
+class _Progress:
+    """What a checkpoint holds: trained parameters and all that their next step depends on."""
+
+    def __init__(
+        self, task: nn.Module, schedule: Schedule, device: torch.device, identity: dict[str, str]
+    ) -> None:
+        self.parameters = trained_parameters(task)
+        self.optimizer = build_optimizer(self.parameters, schedule)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=schedule.precision == "fp16")
+        self.average = Average(self.parameters, schedule.ema_decay) if schedule.ema_decay else None
+        self.settings = {**settings_of(schedule), **identity}
+        self.step = 0
+
+    def save(self, path: Path) -> None:
+        state = {
+            "step": self.step,
+            "settings": self.settings,
+            "parameters": {name: p.detach() for name, p in self.parameters.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.values if self.average else {},
+            "scaler": self.scaler.state_dict(),
+        }
+        save_atomically(state, path)
+
+    def load(self, path: Path) -> None:
+        state = load_checkpoint(path)
+        check_same_settings(path, state["settings"], self.settings)
+        copy_parameters(state["parameters"], self.parameters)
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average:
+            for name, value in self.average.values.items():
+                value.copy_(state["average"][name])
+        self.scaler.load_state_dict(state["scaler"])
+        self.step = state["step"]
+
+    def optimise(self, schedule: Schedule) -> torch.Tensor:
+        """One step along the gradients, whose norm is returned."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = schedule.lr * schedule.factor(self.step)
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.parameters.values(), schedule.max_grad_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average:
+            self.average.update(self.parameters, self.step)
+        self.step += 1
+        return norm
+
+
+@torch.no_grad()
+def copy_parameters(values: dict[str, torch.Tensor], parameters: dict[str, nn.Parameter]) -> None:
+    """Overwrite parameters by name."""
+    for name, parameter in parameters.items():
+        parameter.copy_(values[name])
+
+
+def settings_of(schedule: Schedule) -> dict[str, Any]:
+    """All settings of a stage as plain values."""
+    return {k: str(v) if isinstance(v, Path) else v for k, v in asdict(schedule).items()}
 
 
 def run_stage(
     out: Path,
-    modules: Mapping[str, nn.Module],
-    parameters: Iterable[nn.Parameter],
-    loss_of_step: Callable[[int, torch.Generator], dict[str, torch.Tensor]],
+    task: Any,
     schedule: Schedule,
-    averaged: str | None = None,
     say: Callable[[str], None] = print,
-    look: Callable[[int], None] | None = None,
+    look: Callable[[int], dict[str, float] | None] | None = None,
+    identity: dict[str, str] | None = None,
 ) -> None:
-    """Train `parameters` for `schedule.steps` steps, from the checkpoint if there is one.
+    """Train a task for `schedule.steps` steps, from the checkpoint if there is one.
 
     Parameters
     ----------
-    out : folder of the stage; made if missing.
-    modules : whose state is kept in the checkpoint, by name.
-    parameters : that are optimised.
-    loss_of_step : from step number and the step's generator to named losses; `loss`
-        is the one minimised, the others are printed.
-    averaged : name of the module whose moving average replaces its weights at the end.
-    look : called at every checkpoint, to write sample pictures.
+    out : folder of the stage; made if missing. Losses go to `out / "tensorboard"`.
+    task : a `Task`; afterwards it holds the trained (or averaged) weights.
+    look : called at every checkpoint and at the end, to write samples and to score held-out
+        data; what it returns is logged.
+    identity : what else a checkpoint must agree in to be gone on from, as the data.
+
+    Raises
+    ------
+    TrainingError
+        The checkpoint cannot be written or read, or belongs to other settings; the loss is
+        no number any more.
+    KeyboardInterrupt
+        After Ctrl-C or SIGTERM, with the checkpoint of the last whole step written.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    # The precision is ours: Accelerate fixes its own for the whole life of a process.
+    accelerator = Accelerator(mixed_precision="no")
+    device, is_main = accelerator.device, accelerator.is_main_process
+    if schedule.precision == "fp16" and device.type != "cuda":
+        raise TrainingError("fp16 needs a GPU with CUDA. Use --precision bf16 or fp32 here.")
+    dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[schedule.precision]
+    parts = shares(schedule, accelerator.num_processes, accelerator.process_index)
+    model = accelerator.prepare(task)
+    progress = _Progress(task, schedule, device, identity or {})
     path = out / "checkpoint.pt"
-    parameters = list(parameters)
-    optimizer = torch.optim.AdamW(
-        parameters, lr=schedule.lr, betas=(0.9, 0.99), weight_decay=schedule.weight_decay
-    )
-    average = Average(modules[averaged]) if averaged else None
-    start, spent = 0, 0.0
     if path.is_file():
-        state = torch.load(path, weights_only=True)
-        for name, module in modules.items():
-            module.load_state_dict(state["modules"][name])
-        optimizer.load_state_dict(state["optimizer"])
-        if average:
-            average.values = state["average"]
-        start, spent = state["step"], state["seconds"]
-        say(f"{out.name}: going on from step {start}")
-    begun = time.monotonic()
+        progress.load(path)
+        if is_main:
+            say(f"{out.name}: going on from step {progress.step}")
+    # All have read it before one may replace it.
+    accelerator.wait_for_everyone()
+    if is_main:
+        out.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(progress.settings, indent=2)
+        (out / "config.json").write_text(text + "\n", encoding="utf-8")
 
-    def save(step: int) -> None:
-        save_atomically(
-            {
-                "step": step,
-                "seconds": spent + time.monotonic() - begun,
-                "modules": {name: module.state_dict() for name, module in modules.items()},
-                "optimizer": optimizer.state_dict(),
-                "average": average.values if average else {},
-            },
-            path,
-        )
-        if look:
-            look(step)
+    def seed_of(step: int) -> int:
+        return schedule.seed * 1_000_003 + step
 
-    running: dict[str, float] = {}
-    step = start
-    try:
-        for step in range(start, schedule.steps):
-            generator = torch.Generator().manual_seed(schedule.seed * 1_000_003 + step)
-            torch.manual_seed(schedule.seed * 1_000_003 + step)
-            for group in optimizer.param_groups:
-                group["lr"] = schedule.lr * schedule.factor(step)
-            losses = loss_of_step(step, generator)
-            optimizer.zero_grad(set_to_none=True)
-            losses["loss"].backward()
-            nn.utils.clip_grad_norm_(parameters, schedule.clip)
-            optimizer.step()
-            if average and averaged:
-                average.update(modules[averaged], step)
-            for name, value in losses.items():
-                current = float(value.detach())
-                running[name] = 0.98 * running.get(name, current) + 0.02 * current
-            if (step + 1) % 50 == 0:
-                seconds = spent + time.monotonic() - begun
-                text = " ".join(f"{name}={value:.4f}" for name, value in running.items())
-                say(f"{out.name}: step {step + 1}/{schedule.steps} {seconds:.0f} s {text}")
-            if (step + 1) % schedule.save_every == 0 and step + 1 < schedule.steps:
-                save(step + 1)
-    except KeyboardInterrupt:
-        save(step)
-        raise
-    if start < schedule.steps:
-        save(schedule.steps)
-    if average and averaged:
-        modules[averaged].load_state_dict(average.values)
+    def load(step: int) -> list[Rows]:
+        generator = torch.Generator().manual_seed(seed_of(step))
+        batch = task.draw(generator, schedule.batch)
+        return [task.load({k: v[part] for k, v in batch.items()}) for part in parts]
+
+    def learn(loaded: list[Rows]) -> dict[str, torch.Tensor]:
+        losses: dict[str, torch.Tensor] = {}
+        for number, rows in enumerate(loaded):
+            is_last = number + 1 == len(loaded)
+            with nullcontext() if is_last else accelerator.no_sync(model):
+                with torch.autocast(device.type, dtype, enabled=dtype is not None):
+                    part = model({k: v.to(device) for k, v in rows.items()})
+                accelerator.backward(progress.scaler.scale(part["loss"] / len(loaded)))
+            for name, value in part.items():
+                losses[name] = losses.get(name, 0) + value.detach() / len(loaded)
+        losses["grad_norm"] = progress.optimise(schedule)
+        return losses
+
+    with (
+        ThreadPoolExecutor(1) as beside,
+        TrainingLog(out, progress.step, schedule.steps, is_main, say) as log,
+        told_to_stop() as is_stopped,
+    ):
+
+        def keep() -> None:
+            if is_main:
+                progress.save(path)
+
+        def inspect() -> None:
+            if look and is_main:
+                log.scores(progress.step, look(progress.step) or {})
+
+        is_done = progress.step >= schedule.steps
+        waiting = None if is_done else beside.submit(load, progress.step)
+        while waiting is not None:
+            step, loaded = progress.step, waiting.result()
+            waiting = beside.submit(load, step + 1) if step + 1 < schedule.steps else None
+            torch.manual_seed(seed_of(step) + accelerator.process_index)
+            losses = learn(loaded)
+            if log.is_due(progress.step):
+                losses = accelerator.reduce(losses, reduction="mean")
+                if not torch.isfinite(losses["loss"]):
+                    raise TrainingError(
+                        f"{out.name}: the loss is {float(losses['loss'])} at step {step + 1}. The "
+                        "last checkpoint is kept; begin anew with a lower --lr or fp32."
+                    )
+            log.losses(progress.step, losses)
+            if _agree(accelerator, is_stopped()):
+                keep()
+                if is_main:
+                    say(
+                        f"{out.name}: stopped after step {progress.step} of {schedule.steps}, "
+                        f"which is saved in {path}. The same command goes on from there."
+                    )
+                raise KeyboardInterrupt
+            if progress.step % schedule.save_every == 0 and waiting is not None:
+                keep()
+                inspect()
+        if not is_done:
+            keep()
+        if progress.average:
+            copy_parameters(progress.average.values, progress.parameters)
+        inspect()
+    accelerator.wait_for_everyone()
+
+
+def _agree(accelerator: Accelerator, is_stopped: bool) -> bool:
+    """Whether any process was told to stop: all must stop after the same step."""
+    if accelerator.num_processes == 1:
+        return is_stopped
+    votes = accelerator.reduce(torch.tensor(float(is_stopped), device=accelerator.device))
+    return bool(votes > 0)

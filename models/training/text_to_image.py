@@ -15,11 +15,13 @@ import numpy as np
 import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
 from PIL import Image
+from torch import nn
 from transformers import CLIPModel
 
 from models.training.clip import Words
+from models.training.config import Schedule
 from models.training.prepared import PreparedSet, Shards, images_to_tensor
-from models.training.stage import Schedule, run_stage
+from models.training.stage import Rows, run_stage
 
 # Share of pictures that are trained without their caption, so that guidance is possible
 # (Ho and Salimans 2022, arXiv 2207.12598).
@@ -121,15 +123,65 @@ def grid(pictures: np.ndarray, columns: int) -> Image.Image:
     return Image.fromarray(np.concatenate(rows, 0))
 
 
+class TextToImageTask(nn.Module):
+    """Learns to predict the noise in latents from the caption's tokens.
+
+    Parameters
+    ----------
+    unet, scheduler : the U-Net and its noise schedule.
+    clip : whose text encoder stays as it is.
+    latents : (n, 4, h, w).
+    tokens : of the captions, (n, 16).
+    """
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        scheduler: DDIMScheduler,
+        clip: CLIPModel,
+        latents: torch.Tensor,
+        tokens: torch.Tensor,
+    ) -> None:
+        super().__init__()
+        self.unet, self.scheduler = unet, scheduler
+        self.clip = clip.requires_grad_(False)
+        self._latents, self._tokens = latents, tokens
+
+    def draw(self, generator: torch.Generator, batch: int) -> Rows:
+        """Pictures, noise and timesteps."""
+        return {
+            "index": torch.randint(len(self._latents), (batch,), generator=generator),
+            "noise": torch.randn(batch, *self._latents.shape[1:], generator=generator),
+            "t": torch.randint(1000, (batch,), generator=generator),
+            "is_kept": torch.rand(batch, generator=generator) >= DROPOUT,
+        }
+
+    def load(self, rows: Rows) -> Rows:
+        """Latents and captions."""
+        index = rows.pop("index")
+        return {**rows, "latents": self._latents[index].float(), "tokens": self._tokens[index]}
+
+    def forward(self, rows: Rows) -> dict[str, torch.Tensor]:
+        """Weighted error of the noise."""
+        noise, t = rows["noise"], rows["t"]
+        context = encode_captions(self.clip, rows["tokens"]) * rows["is_kept"][:, None, None]
+        noise_pred = self.unet(
+            self.scheduler.add_noise(rows["latents"], noise, t),
+            t,
+            context,
+            class_labels=noise.new_zeros(len(t), 4 * self.unet.config.block_out_channels[0]),
+        ).sample
+        error = (noise_pred.float() - noise).square().mean((1, 2, 3))
+        return {
+            "loss": (snr_weight(self.scheduler, t) * error).mean(),
+            "mse": error.mean(),
+        }
+
+
 def train(
-    pictures: Path,
-    vae_folder: Path,
-    clip_folder: Path,
-    out: Path,
-    schedule: Schedule,
-    batch: int = 32,
+    pictures: Path, vae_folder: Path, clip_folder: Path, out: Path, schedule: Schedule
 ) -> None:
-    """Train the U-Net and save it to `out / "unet"`."""
+    """Train the U-Net; `out / "base"` is what fine-tuning starts from."""
     data = PreparedSet(pictures)
     images = data.pictures()
     vae = AutoencoderTiny.from_pretrained(vae_folder)
@@ -139,39 +191,19 @@ def train(
     cache = out / "latents.pt"
     if not cache.is_file():
         torch.save(encode_pictures(vae, images), cache)
-    latents = torch.load(cache, weights_only=True)
+    latents = torch.load(cache, weights_only=True, mmap=True)
     torch.manual_seed(schedule.seed)
-    unet = build_unet(clip.config.text_config.hidden_size)
-    scheduler = build_scheduler()
-    time_embed_dim = 4 * unet.config.block_out_channels[0]
-
-    def loss_of_step(_step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        index = torch.randint(len(latents), (batch,), generator=generator)
-        x = latents[index].float()
-        noise = torch.randn(x.shape, generator=generator)
-        t = torch.randint(1000, (batch,), generator=generator)
-        context = encode_captions(clip, tokens[index])
-        keep = torch.rand(batch, generator=generator) >= DROPOUT
-        with torch.autocast("cpu", torch.bfloat16):
-            noise_pred = unet(
-                scheduler.add_noise(x, noise, t),
-                t,
-                context * keep[:, None, None],
-                class_labels=torch.zeros(batch, time_embed_dim),
-            ).sample
-        error = (noise_pred.float() - noise).square().mean((1, 2, 3))
-        return {"loss": (snr_weight(scheduler, t) * error).mean(), "mse": error.mean()}
+    unet = build_unet(clip.config.text_config.hidden_size, latents.shape[-1])
+    task = TextToImageTask(unet, build_scheduler(), clip, latents, tokens)
 
     def look(_step: int) -> None:
         context = encode_captions(clip, tokens[:40])
-        empty = torch.zeros(40, time_embed_dim)
+        empty = torch.zeros(40, 4 * unet.config.block_out_channels[0])
         grid(sample(unet, vae, context, empty, guidance_scale=2.0), 10).save(out / "samples.png")
 
-    run_stage(
-        out, {"unet": unet}, unet.parameters(), loss_of_step, schedule, averaged="unet", look=look
-    )
-    look(schedule.steps)
-    unet.save_pretrained(out / "unet")
+    run_stage(out, task, schedule, look=look)
+    for name, part in (("unet", unet), ("vae", vae), ("scheduler", task.scheduler)):
+        part.save_pretrained(out / "base" / name)
 
 
 def main() -> None:
@@ -187,8 +219,14 @@ def main() -> None:
         arguments.vae,
         arguments.clip,
         arguments.out,
-        Schedule(arguments.steps, arguments.lr, warmup=200),
-        arguments.batch,
+        Schedule(
+            arguments.steps,
+            arguments.batch,
+            arguments.lr,
+            warmup=200,
+            ema_decay=0.999,
+            precision="bf16",
+        ),
     )
 
 

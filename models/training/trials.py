@@ -38,6 +38,7 @@ class Options:
     steps, guidance : of the sampler.
     batch : pictures that are painted at once.
     seed : of the initial noise, and of whatever is drawn.
+    held_out : rows of `val` and `test` that the bundle's training on this very set kept apart.
     """
 
     steps: int
@@ -49,6 +50,7 @@ class Options:
     n_way: int = 50
     batch: int = 16
     seed: int = 0
+    held_out: dict[str, torch.Tensor] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,9 +104,14 @@ class Trials:
             (epochs["is_locked"] == 1) == is_locked,
             f"no {options.epochs} epochs. Prepare them, or evaluate the others with --epochs.",
         )
-        if options.split != "all" and "split" in epochs.columns:
+        told = epochs["split"] if "split" in epochs.columns else torch.full((len(epochs),), -1)
+        if options.held_out is not None:
+            told = torch.zeros(len(epochs), dtype=torch.int64)
+            for name, index in options.held_out.items():
+                told[index] = SPLITS[name]
+        if options.split != "all" and (told >= 0).any():
             keep(
-                epochs["split"] == SPLITS[options.split],
+                told == SPLITS[options.split],
                 f"no {options.epochs} epochs of the split '{options.split}'. Choose another with "
                 "--split.",
             )
@@ -118,6 +125,8 @@ class Trials:
             "no epoch that names the picture that was seen. Prepare the set with its pictures "
             "(phosphene prepare --images).",
         )
+        if options.held_out is not None and (n := int((told[rows] == SPLITS["train"]).sum())):
+            warnings.append(f"The bundle was trained on {n} of these {len(rows)} trials.")
         if int(image_id[rows].max()) >= n_pictures:
             raise PreparedSetError(
                 f"{data.folder} has epochs of picture {int(image_id[rows].max())}, and only "

@@ -11,9 +11,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderTiny
+from torch import nn
 
-from models.training.prepared import PreparedSet, images_to_tensor
-from models.training.stage import Schedule, run_stage
+from models.training.config import Schedule
+from models.training.prepared import PreparedSet, Shards, images_to_tensor
+from models.training.stage import Rows, run_stage
 
 # Standard deviation of the noise on latents of about unit size.
 LATENT_NOISE = 0.1
@@ -43,9 +45,54 @@ def reconstruction_loss(images: torch.Tensor, decoded: torch.Tensor) -> torch.Te
     return loss
 
 
-def train(
-    pictures: Path, out: Path, schedule: Schedule, batch: int = 16, start: Path | None = None
-) -> None:
+class VaeTask(nn.Module):
+    """Learns pictures; only the decoder where the encoder is frozen.
+
+    Parameters
+    ----------
+    vae : that is trained.
+    images : "images" (n, H, W, 3) uint8.
+    crop : share of the side that crops have. Quarter crops cost a quarter.
+    """
+
+    def __init__(self, vae: AutoencoderTiny, images: Shards, crop: float = 0.5) -> None:
+        super().__init__()
+        self.vae, self._images, self._crop = vae, images, crop
+
+    def draw(self, generator: torch.Generator, batch: int) -> Rows:
+        """Pictures, and where each is cropped."""
+        return {
+            "index": torch.randint(len(self._images), (batch,), generator=generator),
+            "corner": torch.rand(batch, 2, generator=generator),
+        }
+
+    def load(self, rows: Rows) -> Rows:
+        """Crops in -1 to 1."""
+        x = images_to_tensor(self._images.rows("images", rows["index"]))
+        side = round(self._crop * x.shape[-1])
+        corners = (rows["corner"] * (x.shape[-1] - side + 1)).long().tolist()
+        crops = [
+            picture[:, top : top + side, left : left + side]
+            for picture, (top, left) in zip(x, corners, strict=True)
+        ]
+        return {"x": torch.stack(crops)}
+
+    def forward(self, rows: Rows) -> dict[str, torch.Tensor]:
+        """Reconstruction of noisy latents."""
+        x = rows["x"]
+        latents = self.vae.encoder(x)
+        # Noise keeps neighbouring latents alike, as a VAE's posterior does.
+        noisy = latents + LATENT_NOISE * torch.randn_like(latents)
+        decoded = self.vae.decoder(noisy).float()
+        size = latents.float().square().mean()
+        return {
+            "loss": reconstruction_loss(x, decoded) + 1e-3 * size,
+            "l1": F.l1_loss(decoded, x),
+            "size": size,
+        }
+
+
+def train(pictures: Path, out: Path, schedule: Schedule, start: Path | None = None) -> None:
     """Train the VAE and save it to `out / "vae"`, its latents scaled to unit variance.
 
     With `start`, an already trained VAE, only the decoder learns on: the latents stay
@@ -55,39 +102,11 @@ def train(
     torch.manual_seed(schedule.seed)
     vae = AutoencoderTiny.from_pretrained(start) if start else build_vae()
     vae.encoder.requires_grad_(start is None)
-
-    def draw(generator: torch.Generator, n: int) -> torch.Tensor:
-        index = torch.randint(len(images), (n,), generator=generator)
-        return images_to_tensor(images.rows("images", index))
-
-    def loss_of_step(step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        # Quarter crops cost a quarter; whole pictures at the end, because the group
-        # norms see other statistics there.
-        if step < 0.8 * schedule.steps:
-            x = draw(generator, batch)
-            side = x.shape[-1] // 2
-            top, left = torch.randint(side + 1, (2,), generator=generator).tolist()
-            x = x[..., top : top + side, left : left + side]
-        else:
-            x = draw(generator, batch // 4)
-        with torch.autocast("cpu", torch.bfloat16):
-            latents = vae.encoder(x)
-            # Noise keeps neighbouring latents alike, as a VAE's posterior does.
-            noisy = latents + LATENT_NOISE * torch.randn_like(latents)
-            decoded = vae.decoder(noisy).float()
-        reconstruction = reconstruction_loss(x, decoded)
-        size = latents.float().square().mean()
-        return {
-            "loss": reconstruction + 1e-3 * size,
-            "l1": F.l1_loss(decoded, x),
-            "size": size,
-        }
-
-    trained = [p for p in vae.parameters() if p.requires_grad]
-    run_stage(out, {"vae": vae}, trained, loss_of_step, schedule, averaged="vae")
+    run_stage(out, VaeTask(vae, images), schedule)
     if start is None:
+        index = torch.randint(len(images), (256,), generator=torch.Generator().manual_seed(1))
         with torch.no_grad():
-            latents = vae.encode(draw(torch.Generator().manual_seed(1), 256)).latents
+            latents = vae.encode(images_to_tensor(images.rows("images", index))).latents
         vae.register_to_config(scaling_factor=round(float(1 / latents.std()), 5))
     vae.save_pretrained(out / "vae")
 
@@ -104,8 +123,7 @@ def main() -> None:
     train(
         arguments.pictures,
         arguments.out,
-        Schedule(steps=arguments.steps, lr=arguments.lr),
-        arguments.batch,
+        Schedule(arguments.steps, arguments.batch, arguments.lr, ema_decay=0.999, precision="bf16"),
         arguments.start,
     )
 

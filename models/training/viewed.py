@@ -1,4 +1,4 @@
-"""Batches of EEG with the picture that was seen: what alignment and fine-tuning read."""
+"""Batches of EEG with the picture that was seen: what alignment reads."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ class ViewedSet:
         means = [self.image_embeds[label == c].mean(0) for c in range(n_concepts)]
         return F.normalize(torch.stack(means), dim=1)
 
-    def draw(self, generator: torch.Generator, batch: int) -> Batch:
-        """Half marker-locked epochs, 3/8 sliding windows, an eighth blank.
+    def draw(self, generator: torch.Generator, batch: int) -> torch.Tensor:
+        """Rows: half marker-locked epochs, 3/8 sliding windows, an eighth blank.
 
         Of the sliding windows, four in five hold the onset.
         """
@@ -100,7 +100,7 @@ class ViewedSet:
 
         n_sliding, n_blank = 3 * batch // 8, batch // 8
         n_begun = 4 * n_sliding // 5
-        index = torch.cat(
+        return torch.cat(
             [
                 pick(self.locked, batch - n_sliding - n_blank),
                 pick(self.begun, n_begun),
@@ -108,7 +108,6 @@ class ViewedSet:
                 pick(self.blank, n_blank),
             ]
         )
-        return self.take(index)
 
     def take(self, index: torch.Tensor) -> Batch:
         """The epochs at `index` (n,)."""
@@ -122,24 +121,3 @@ class ViewedSet:
             image_embeds=torch.where(seen[:, None], self.image_embeds[image_id], self.mean_embed),
             context=self.context[image_id] * seen[:, None, None],
         )
-
-
-def augment(b: Batch, generator: torch.Generator) -> torch.Tensor:
-    """The batch's EEG, varied as other sessions vary.
-
-    A tenth of the electrodes is silenced in half of the epochs, gains vary, all epochs are
-    shifted by up to 16 ms, and the noise of blank epochs is added to the others.
-    """
-    eeg = b.eeg
-    n, channels, _ = eeg.shape
-    blank = (~b.is_seen).nonzero()[:, 0]
-    if len(blank):
-        other = eeg[blank[torch.randint(len(blank), (n,), generator=generator)]]
-        amount = 0.5 * torch.rand(n, 1, 1, generator=generator)
-        # Unit variance again, as the normalisation of the epochs left it.
-        eeg = (eeg + amount * other) / (1 + amount**2).sqrt()
-    some = torch.rand(n, 1, 1, generator=generator) < 0.5
-    off = some & (torch.rand(n, channels, 1, generator=generator) < 0.1)
-    gain = torch.exp(0.1 * torch.randn(n, channels, 1, generator=generator))
-    shift = int(torch.randint(-4, 5, (1,), generator=generator))
-    return torch.where(off, 0.0, eeg * gain).roll(shift, dims=2)

@@ -20,6 +20,7 @@ from models import errors as model_errors
         (acquisition_errors.MontageError, ExitCode.MONTAGE),
         (acquisition_errors.EpochSpecError, ExitCode.BUNDLE),
         (model_errors.BundleError, ExitCode.BUNDLE),
+        (model_errors.CheckpointError, ExitCode.BUNDLE),
         (ZeroDivisionError, ExitCode.FAILURE),
     ],
 )

@@ -81,18 +81,18 @@ def test_wrong_input_gets_its_sentence(
     bundle, prepared, new = str(parts / "bundle"), str(parts / "set"), str(tmp_path / "new")
     nowhere = str(tmp_path / "nowhere")
     cases: list[tuple[tuple[str, ...], ExitCode, str]] = [
-        ((bundle, nowhere, new), ExitCode.USAGE, "is not a prepared set"),
+        ((bundle, nowhere, new), ExitCode.TRAINING, "is not a prepared set"),
         ((nowhere, prepared, new), ExitCode.BUNDLE, "There is no bundle at"),
         ((bundle, prepared, str(full)), ExitCode.OUTPUT, "holds something already"),
         ((bundle, prepared, str(tmp_path / "file")), ExitCode.OUTPUT, "cannot be written to"),
         ((bundle, prepared, new, "--split", "tset"), ExitCode.USAGE, "--split expects train"),
-        ((bundle, prepared, new, "--classifier", "x"), ExitCode.USAGE, "--classifier expects"),
+        ((bundle, prepared, new, "--classifier", "x"), ExitCode.TRAINING, "--classifier expects"),
         (
             (bundle, prepared, new, "--classifier", f"judge:{nowhere}"),
-            ExitCode.USAGE,
+            ExitCode.TRAINING,
             "cannot be loaded",
         ),
-        ((bundle, prepared, new, "--clip", nowhere), ExitCode.USAGE, "cannot be loaded"),
+        ((bundle, prepared, new, "--clip", nowhere), ExitCode.TRAINING, "cannot be loaded"),
     ]
     for arguments, code, sentence in cases:
         assert run(monkeypatch, "evaluate", *arguments) == code, arguments

@@ -14,18 +14,10 @@ from acquisition.simulated import BLOCK, CH_NAMES, SFREQ, SimulatedSubject
 from acquisition.source import Marker, Reading
 from acquisition.stimuli import Composition, concepts
 from acquisition.stream_info import StreamInfo
+from app.continuous import Labels, prepare_epochs, recording_steps, simulated_steps
 from app.epoch_shards import EpochShards, PreparedEpoch
 from app.errors import SettingsError, SummaryError
-from app.prepare import (
-    Labels,
-    Wanted,
-    prepare_epochs,
-    prepare_sources,
-    recording_steps,
-    simulated_steps,
-    to_kinds,
-    to_labels,
-)
+from app.prepare import Wanted, prepare_sources, to_kinds, to_labels
 from tests.app.test_acquire import Listed, Sent
 
 SPEC = EpochSpec(ch_names=CH_NAMES)
@@ -122,7 +114,7 @@ def test_a_simulated_session_becomes_a_prepared_set(tmp_path: Path) -> None:
     n = len(columns["label"])
     assert columns["eeg"].shape == (n, 32, 256)
     assert columns["eeg"].dtype == np.float32
-    numbers = {"label", "image_id", "subject", "session", "run", "t_onset", "is_locked"}
+    numbers = set(EpochShards.NUMBERS)
     assert set(columns) == {"eeg", *numbers}
     assert columns["is_locked"].all(), "marker-locked is the default"
     assert (columns["subject"] == 2).all()
@@ -242,7 +234,7 @@ def test_a_set_is_never_written_over_another(tmp_path: Path) -> None:
     "sources", [[], ["lsl:name=x"], ["simulated:", "file:x.csv"], ["brainflow:synthetic"]]
 )
 def test_what_cannot_be_prepared_is_refused(tmp_path: Path, sources: list[str]) -> None:
-    with pytest.raises(SettingsError, match="made from recordings, or from simulated: sources"):
+    with pytest.raises(SettingsError, match=r"made from recordings .*, or from simulated: sources"):
         prepare_sources(tmp_path / "set", sources, Wanted(SPEC))
     assert not (tmp_path / "set").exists()
 
@@ -265,6 +257,39 @@ def test_shards_are_written_as_they_fill(tmp_path: Path, monkeypatch: pytest.Mon
     paths = sorted(tmp_path.iterdir())
     labels = [label for path in paths for label in load_file(path)["label"].tolist()]
     assert labels == list(range(7))
+
+
+def test_large_epochs_fill_a_shard_sooner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.epoch_shards.SHARD_BYTES", 5 * 2 * 4 * 4)
+    shards = EpochShards(tmp_path)
+    for i in range(5):
+        shards.append(PreparedEpoch(np.zeros((2, 4), np.float32), i, -1, 0.0, True), 0, 0, 0)
+    assert len(load_file(tmp_path / "epochs-00000.safetensors")["label"]) == 5
+
+
+def test_epochs_are_written_right_however_they_lie_in_memory(tmp_path: Path) -> None:
+    eeg = np.arange(12, dtype=np.float32).reshape(3, 4)
+    shards = EpochShards(tmp_path)
+    for lying in (np.asfortranarray(eeg), np.concatenate([eeg, eeg], axis=1)[:, 4:]):
+        shards.append(PreparedEpoch(lying, 0, -1, 0.0, True), 0, 0, 0)
+    shards.flush()
+    columns = load_file(tmp_path / "epochs-00000.safetensors")
+    np.testing.assert_array_equal(columns["eeg"], [eeg, eeg])
+
+
+def test_positions_count_the_markers_that_count_also_where_one_got_no_epoch(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "run.csv"
+    write_muse_csv(file)
+    columns = prepare(tmp_path / "set", f"file:{file}", labels={"1": 0, "2": 1})
+    # Markers every two seconds from the fourth on; the filter settles after the first.
+    n = len(columns["position"])
+    n_missed = json.loads((tmp_path / "set/spec.json").read_text())["sources"][0][
+        "n_markers_missed"
+    ]
+    assert n_missed > 0
+    assert columns["position"].tolist() == list(range(n_missed, n_missed + n))
 
 
 def test_kinds_and_labels_are_read_from_text() -> None:

@@ -187,3 +187,9 @@ def test_sizes_other_than_the_default_work() -> None:
     pipeline = EEGToImagePipeline(**tiny_parts(sizes))
     pipeline.set_progress_bar_config(disable=True)
     assert pipeline(torch.zeros(1, 8, 128), 1, output_type="pt").images.isfinite().all()
+
+
+def test_a_bundle_without_concepts_is_loaded(tmp_path: Path, tiny_bundle: Path) -> None:
+    EEGToImagePipeline(**tiny_parts() | {"concepts": None}).save_pretrained(tmp_path)
+    shutil.copy(tiny_bundle / "epoch_spec.json", tmp_path)
+    assert load_bundle(tmp_path)(eeg(), 1).concept_probabilities is None

@@ -1,0 +1,177 @@
+"""From trained parts to a bundle: a folder that `phosphene serve` runs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import DDIMScheduler
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from models.concepts import ConceptTable
+from models.conditioner import EEGConditioner
+from models.eeg_encoder import EEGEncoder
+from models.pipeline import EEGToImagePipeline
+from models.training.base import Base
+from models.training.prepared import PreparedSet
+from models.training.seen import SeenEpochs
+
+# Share of epochs without an answer that may be taken for one.
+FALSE_ANSWERS = 0.1
+# Epochs that temperature and threshold are fitted on.
+FITTED = 1024
+HELD_OUT = "held_out.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """How the bundle paints; written to `painter.json`."""
+
+    num_inference_steps: int = 20
+    guidance_scale: float = 1.0
+
+
+def concept_names(data: PreparedSet) -> dict[int, str]:
+    """Names of a set's labels, by number."""
+    if "concepts" in data.spec:
+        return dict(enumerate(data.spec["concepts"]))
+    return {number: name for name, number in data.spec.get("labels", {}).items()}
+
+
+def surrogates(eeg: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Epochs without an event: random phases, the same for all channels of an epoch.
+
+    Spectra and the covariance of channels stay as they are (Prichard and Theiler 1994,
+    doi 10.1103/PhysRevLett.73.951).
+
+    Parameters
+    ----------
+    eeg : (n, n_channels, n_times).
+    """
+    spectrum = torch.fft.rfft(eeg)
+    phase = 2 * torch.pi * torch.rand(len(eeg), 1, spectrum.shape[2], generator=generator)
+    # The mean has no phase, nor has the highest frequency of an even number of samples.
+    phase[..., 0] = 0
+    if eeg.shape[2] % 2 == 0:
+        phase[..., -1] = 0
+    turned = spectrum * torch.polar(torch.ones_like(phase), phase)
+    out: torch.Tensor = torch.fft.irfft(turned, eeg.shape[2])
+    return out
+
+
+@torch.no_grad()
+def fit_concepts(
+    names: dict[int, str],
+    image_embeds: np.ndarray,
+    seen: SeenEpochs,
+    held_out: SeenEpochs,
+    encoder: EEGEncoder,
+    conditioner: EEGConditioner,
+    seed: int = 0,
+) -> ConceptTable:
+    """Prototypes from the training pictures; temperature and threshold from held-out EEG.
+
+    The temperature makes the confidence the share of right answers there; the threshold is
+    passed by a tenth of epochs whose phases were randomised.
+
+    Parameters
+    ----------
+    names : of the labels, which are 0 to n - 1.
+    image_embeds : of all pictures, (n_pictures, clip_dim).
+    seen, held_out : training and held-out epochs.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    pictures = torch.from_numpy(np.asarray(image_embeds, np.float32))
+    prototypes = torch.zeros(len(names), pictures.shape[1])
+    for number in range(len(names)):
+        of_label = seen.image_id[seen.label == number].unique()
+        if len(of_label):
+            prototypes[number] = F.normalize(pictures[of_label].mean(0), dim=0)
+    device = next(encoder.parameters()).device
+    chosen = torch.randperm(len(held_out), generator=generator)[:FITTED]
+
+    def cosine(eeg: torch.Tensor) -> torch.Tensor:
+        parts = [conditioner(encoder(part.to(device)))[2].float().cpu() for part in eeg.split(64)]
+        return F.normalize(torch.cat(parts), dim=1) @ prototypes.T
+
+    eeg, label = held_out.eeg(chosen), held_out.label[chosen]
+    similarity = cosine(eeg)
+    temperatures = torch.logspace(-2.5, 0, 60)
+    losses = [F.cross_entropy(similarity / t, label) for t in temperatures]
+    temperature = float(temperatures[torch.stack(losses).argmin()])
+    without_event = (cosine(surrogates(eeg, generator)) / temperature).softmax(1).max(1).values
+    table: ConceptTable = ConceptTable(
+        [names[number] for number in range(len(names))],
+        prototypes.shape[1],
+        temperature,
+        float(without_event.quantile(1 - FALSE_ANSWERS)),
+    )
+    table.prototypes.data = prototypes
+    return table
+
+
+def save_bundle(
+    out: Path,
+    base: Base,
+    encoder: EEGEncoder,
+    conditioner: EEGConditioner,
+    concepts: ConceptTable | None,
+    data: PreparedSet,
+    held_out: dict[str, SeenEpochs],
+    sampler: Sampler,
+) -> None:
+    """Write a bundle with weights in fp16.
+
+    Parameters
+    ----------
+    data : the prepared set whose `epoch_spec` the bundle takes over.
+    held_out : `val` and `test`, of which the bundle keeps the rows, so that an evaluation on
+        the same set takes no trial that training saw.
+    """
+    pipeline = EEGToImagePipeline(
+        vae=base.vae,
+        unet=base.unet,
+        scheduler=DDIMScheduler.from_config(
+            base.scheduler.config,
+            clip_sample=False,
+            set_alpha_to_one=False,
+            # The first of few steps must start from pure noise (Lin et al. 2023,
+            # arXiv 2305.08891).
+            timestep_spacing="trailing",
+        ),
+        eeg_encoder=encoder,
+        conditioner=conditioner,
+        concepts=concepts,
+    )
+    pipeline.to("cpu", torch.float16).save_pretrained(out)
+    text = json.dumps(data.spec["epoch_spec"], indent=2)
+    (out / "epoch_spec.json").write_text(text + "\n", encoding="utf-8")
+    painter = {
+        "num_inference_steps": sampler.num_inference_steps,
+        "guidance_scale": sampler.guidance_scale,
+    }
+    (out / "painter.json").write_text(json.dumps(painter) + "\n", encoding="utf-8")
+    rows = {name: part.index for name, part in held_out.items()}
+    notes = {"prepared": data.digest(), "honesty": str(data.spec.get("honesty"))}
+    save_file(rows, out / HELD_OUT, notes)
+
+
+def read_held_out(bundle: Path, data: PreparedSet) -> dict[str, torch.Tensor] | None:
+    """Rows of a prepared set that a bundle's training did not learn from.
+
+    Returns
+    -------
+    `val` and `test`, each (n,); None if the bundle was not trained on this very set.
+    """
+    path = bundle / HELD_OUT
+    if not path.is_file():
+        return None
+    with safe_open(path, framework="pt") as file:
+        if file.metadata()["prepared"] != data.digest():
+            return None
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -1,0 +1,183 @@
+"""Settings of the training stages: documented dataclasses that are the commands' flags.
+
+Nothing heavy is imported here, so that `phosphene --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from models.errors import TrainingError
+
+PresetName = Literal["reference", "phosphene", "scale", "tiny"]
+SplitBy = Literal["auto", "split", "session", "run", "block", "position", "image"]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How long, how fast and how precisely a stage learns. Every field is a flag."""
+
+    steps: Annotated[int, "Optimiser steps in all."] = 2000
+    batch: Annotated[int, "Rows of a step, over all processes and accumulated parts."] = 64
+    lr: Annotated[float, "Highest learning rate."] = 1e-3
+    warmup: Annotated[int, "Steps in which the learning rate rises to its highest."] = 100
+    decay: Annotated[
+        Literal["cosine", "constant"],
+        "How the learning rate goes on: to zero by a half cosine, or as it is.",
+    ] = "cosine"
+    weight_decay: Annotated[float, "Of AdamW, on weights and not on biases or norms."] = 0.01
+    max_grad_norm: Annotated[float, "Largest norm of the gradient."] = 1.0
+    ema_decay: Annotated[
+        float,
+        "Decay of a moving average of the trained weights that is saved in their place, as "
+        "0.999; it averages the noise of the last steps. 0: none.",
+    ] = 0.0
+    precision: Annotated[
+        Literal["fp32", "bf16", "fp16"], "Of matrix products; weights stay fp32. fp16: CUDA only."
+    ] = "fp32"
+    accumulate: Annotated[
+        int, "Parts that each process computes one after the other: less memory, the same step."
+    ] = 1
+    gradient_checkpointing: Annotated[
+        bool, "Compute activations again instead of keeping them: less memory, slower."
+    ] = False
+    save_every: Annotated[int, "Steps between checkpoints."] = 250
+    seed: Annotated[int, "Of weights, batches and noise."] = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "accumulate", "save_every"):
+            self._check(name, getattr(self, name) >= 1, "a number from 1 upwards")
+        for name in ("lr", "max_grad_norm"):
+            self._check(name, getattr(self, name) > 0, "a number above 0")
+        for name in ("warmup", "weight_decay"):
+            self._check(name, getattr(self, name) >= 0, "a number from 0 upwards")
+        self._check("ema_decay", 0 <= self.ema_decay < 1, "a number from 0 to below 1")
+
+    def _check(self, name: str, is_good: bool, expected: str) -> None:
+        if not is_good:
+            flag = "--" + name.replace("_", "-")
+            raise TrainingError(f"{flag} expects {expected}, not {getattr(self, name)}.")
+
+    def factor(self, step: int) -> float:
+        """Share of `lr` at a step."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        if self.decay == "constant":
+            return 1.0
+        progress = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+# What changes how a step is computed, not what it computes.
+NEUTRAL = ("save_every", "accumulate", "gradient_checkpointing")
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainConfig(Schedule):
+    """Settings of pre-training; every field is a flag."""
+
+    steps: Annotated[int, "Optimiser steps in all."] = 20000
+    batch: Annotated[int, "Rows of a step, over all processes and accumulated parts."] = 100
+    lr: Annotated[float, "Highest learning rate."] = 2.5e-4
+    warmup: Annotated[int, "Steps in which the learning rate rises to its highest."] = 1000
+    weight_decay: Annotated[float, "Of AdamW, on weights and not on biases or norms."] = 0.05
+    max_grad_norm: Annotated[float, "Largest norm of the gradient."] = 0.8
+    preset: Annotated[
+        PresetName,
+        "Sizes of the network: the authors' (with the cls token of their pre-training), ours of "
+        "the same sizes (one function in both stages), the scale model's, or tiny.",
+    ] = "phosphene"
+    mask_ratio: Annotated[
+        float, "Share of patches that are hidden: 0.75 in the paper, 0.1 in the authors' code."
+    ] = 0.75
+    mlp_ratio: Annotated[
+        float,
+        "Width of the MLPs over that of the tokens: 4 gives the paper's count of parameters, "
+        "1 is the authors' code. 0: the preset's.",
+    ] = 0.0
+    augment: Annotated[
+        float,
+        "Strength of variation of the EEG (gains, silent electrodes, shifts, noise); 0: none.",
+    ] = 0.0
+
+    def __post_init__(self) -> None:
+        # By name: slots make a new class, which super() does not know.
+        Schedule.__post_init__(self)
+        self._check("mask_ratio", 0 < self.mask_ratio < 1, "a number between 0 and 1")
+        for name in ("mlp_ratio", "augment"):
+            self._check(name, getattr(self, name) >= 0, "a number from 0 upwards")
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneConfig(Schedule):
+    """Settings of fine-tuning; every field is a flag."""
+
+    steps: Annotated[int, "Optimiser steps in all."] = 20000
+    batch: Annotated[int, "Rows of a step, over all processes and accumulated parts."] = 24
+    lr: Annotated[float, "Highest learning rate."] = 5.3e-5
+    decay: Annotated[
+        Literal["cosine", "constant"],
+        "How the learning rate goes on: to zero by a half cosine, or as it is.",
+    ] = "constant"
+    max_grad_norm: Annotated[float, "Largest norm of the gradient."] = 0.5
+    base: Annotated[
+        str, "Text-to-image model to start from: a folder, or a name on the Hugging Face Hub."
+    ] = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    clip: Annotated[
+        str, "CLIP whose image encoder is E_I: a folder, or a name on the Hugging Face Hub."
+    ] = "openai/clip-vit-large-patch14"
+    encoder: Annotated[
+        str, "Folder that `phosphene pretrain` wrote; none: an encoder with random weights."
+    ] = ""
+    preset: Annotated[PresetName, "Size of an encoder with random weights."] = "phosphene"
+    epochs: Annotated[
+        Literal["marker-locked", "sliding", "both"], "Epochs that are learnt from."
+    ] = "marker-locked"
+    split: Annotated[
+        SplitBy,
+        "What is held out whole for validation and test: as the set's makers split it, or "
+        "sessions, runs, blocks, positions in the run, or images; auto: the first that can be.",
+    ] = "auto"
+    validation_share: Annotated[float, "Share that is held out for validation."] = 0.1
+    test_share: Annotated[
+        float, "Share that is held out for test, and that training does not look at."
+    ] = 0.1
+    trained: Annotated[
+        Literal["encoder+attention", "encoder", "attention"],
+        "What learns besides the projections: the paper's E + A, E only, or A only.",
+    ] = "encoder+attention"
+    clip_weight: Annotated[float, "Lambda, the weight of L_clip."] = 1.0
+    clip_from: Annotated[
+        Literal["context", "tokens"],
+        "What h reads: the projected context as the paper writes, or the encoder's tokens as "
+        "the authors' code does.",
+    ] = "context"
+    contrast_weight: Annotated[
+        float, "Weight of a contrast (InfoNCE) among the pictures of a part of the batch."
+    ] = 0.0
+    n_context: Annotated[int, "Tokens of context for the cross-attention."] = 77
+    condition_dropout: Annotated[
+        float, "Share of epochs trained with an empty condition, which makes guidance possible."
+    ] = 0.1
+    min_snr: Annotated[
+        float,
+        "Weigh timesteps by min(SNR, this) / SNR, so that the many almost clean ones do not "
+        "take most of the capacity; 5 is usual. 0: all alike, as the paper.",
+    ] = 0.0
+    augment: Annotated[
+        float,
+        "Strength of variation of the EEG (gains, silent electrodes, shifts, noise); 0: none.",
+    ] = 0.0
+    sampler_steps: Annotated[int, "U-Net steps for a picture, noted in the bundle."] = 20
+    guidance: Annotated[float, "Guidance scale, noted in the bundle; 1: none."] = 1.0
+
+    def __post_init__(self) -> None:
+        Schedule.__post_init__(self)
+        for name in ("clip_weight", "contrast_weight", "min_snr", "augment"):
+            self._check(name, getattr(self, name) >= 0, "a number from 0 upwards")
+        for name in ("n_context", "sampler_steps"):
+            self._check(name, getattr(self, name) >= 1, "a number from 1 upwards")
+        for name in ("condition_dropout", "validation_share", "test_share"):
+            self._check(name, 0 <= getattr(self, name) < 1, "a number from 0 to below 1")
