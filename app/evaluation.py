@@ -83,7 +83,8 @@ def evaluate_bundle(
         folder, settings.seed, worker_threads(settings.threads), settings.device
     )
     device = painter.pipeline.device
-    indices = {c.wnid: c.imagenet_index for c in concepts()}
+    # Not by `c.name`: our picture of a "dog" need not show ImageNet's German shepherd.
+    indices = {name: c.imagenet_index for c in concepts() for name in (c.imagenet_class, c.wnid)}
     scorers = Scorers(
         open_classifier(wanted.classifier, indices, device)
         if wanted.classifier

@@ -179,8 +179,7 @@ class ImageNetClassifier:
     Parameters
     ----------
     name : folder, or name on the Hub.
-    indices : class by WordNet id. Labels are looked up as WordNet ids only: a picture of a
-        "dog" need not show ImageNet's German shepherd.
+    indices : class by what a set may call it: the name in EEG-ImageNet, and the WordNet id.
     """
 
     def __init__(self, name: str, indices: Mapping[str, int], device: torch.device) -> None:
