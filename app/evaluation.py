@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.utils import logging
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
 
 from acquisition.stimuli import concepts
 from app.bundle import find_bundle
@@ -75,8 +76,9 @@ def evaluate_bundle(
         expected = ", ".join(SPLITS)
         raise SettingsError(f"--split expects {expected} or all, not '{wanted.split}'.")
     if not settings.debug:
-        logging.disable_progress_bar()
-        logging.set_verbosity_error()
+        for library in (diffusers_logging, transformers_logging):
+            library.disable_progress_bar()
+            library.set_verbosity_error()
     data = PreparedSet(prepared)
     folder = find_bundle(bundle)
     painter = KeyframePainter.from_bundle(
@@ -120,7 +122,7 @@ def evaluate_bundle(
 
 
 def named_classifier(name: str, device: torch.device | None = None) -> Classifier:
-    """A classifier by its name; it knows the concepts by their WordNet ids.
+    """A classifier by its name; ImageNet's knows the classes of EEG-ImageNet.
 
     Parameters
     ----------
@@ -130,7 +132,8 @@ def named_classifier(name: str, device: torch.device | None = None) -> Classifie
     ------
     ScorerError
     """
-    indices = {c.wnid: c.imagenet_index for c in concepts()}
+    # Not by `c.name`: our picture of a "dog" need not show ImageNet's German shepherd.
+    indices = {name: c.imagenet_index for c in concepts() for name in (c.imagenet_class, c.wnid)}
     default = "cuda" if torch.cuda.is_available() else "cpu"
     return open_classifier(name, indices, device or torch.device(default))
 

@@ -11,6 +11,7 @@ import torch
 from models.training.metrics import Score
 from models.training.prepared import Shards
 from models.training.scorers import NotMeasured
+from models.training.seen import unit_pictures
 from models.training.trials import Condition, Options, Trials
 
 SEEN = "the seen pictures themselves"
@@ -113,12 +114,9 @@ class Comparison:
 @torch.inference_mode()
 def look(shards: Shards, rows: torch.Tensor, see: See) -> np.ndarray:
     """What a network makes of pictures, (len(rows), ...), a batch at a time."""
-    return np.concatenate([see(load(shards, part)).cpu().numpy() for part in rows.split(BATCH)])
-
-
-def load(shards: Shards, rows: torch.Tensor) -> torch.Tensor:
-    """Pictures (n, 3, H, W) in 0 to 1."""
-    return shards.rows("images", rows).permute(0, 3, 1, 2).float() / 255
+    return np.concatenate(
+        [see(unit_pictures(shards, part)).cpu().numpy() for part in rows.split(BATCH)]
+    )
 
 
 def _all(shards: Shards) -> torch.Tensor:

@@ -24,11 +24,11 @@ from models.training.comparison import (
     Metrics,
     Naming,
     See,
-    load,
 )
 from models.training.metrics import Score
 from models.training.prepared import PreparedSet
 from models.training.scorers import Classifier, NotMeasured, Scorers
+from models.training.seen import unit_pictures
 from models.training.trials import Options, Trials, label_names, paint_conditions
 
 # Pictures are compared pixel by pixel at this size: finer than any decoder is right in.
@@ -36,7 +36,7 @@ SIDE = 64
 
 
 def by_classifier(
-    c: Comparison, classifier: Classifier, names: list[str], wnids: list[str]
+    c: Comparison, classifier: Classifier, names: list[str]
 ) -> tuple[Metrics, Naming | NotMeasured]:
     """N-way scores, with the label and with the paper's idea of the true class."""
     probabilities = c.look(classifier)
@@ -47,9 +47,9 @@ def by_classifier(
     label, image = c.trials.label, c.trials.image
     best = [k for k in (1, 5) if k < n_way]
 
-    def top(k: int, truth: np.ndarray, meant: str) -> Metric:
+    def top(k: int, truth: np.ndarray, by: str, meant: str) -> Metric:
         return c.metric(
-            f"{n_way}-way top-{k}, {meant}",
+            f"{n_way}-way top-{k}{by}",
             f"{classifier.name} finds the true class in the decoded picture, among {n_way} "
             f"classes{few}; the true class is {meant}",
             k / n_way,
@@ -60,7 +60,7 @@ def by_classifier(
 
     out: Metrics = {}
     naming: Naming | NotMeasured
-    classes = classifier.classes_of(wnids)
+    classes = classifier.classes_of(names)
     if missing := sorted({names[n] for n in label if classes[n] < 0}):
         out["n_way_label"] = naming = NotMeasured(
             f"{classifier.name} has no class for {len(missing)} of the set's labels, as "
@@ -69,7 +69,7 @@ def by_classifier(
     else:
         truth = classes[label]
         for k in best:
-            metric = out[f"n_way_label_top_{k}"] = top(k, truth, "the label")
+            metric = out[f"n_way_label_top_{k}"] = top(k, truth, "", "the label")
             upper = metrics.n_way_top_k(of_seen[image], truth, n_way, k)
             metric.scores[SEEN] = c.score(upper)
         out["label_probability"] = c.metric(
@@ -84,7 +84,9 @@ def by_classifier(
         naming = Naming(classifier.name, said)
     for k in best:
         truth = of_seen.argmax(1)[image]
-        out[f"n_way_paper_top_{k}"] = top(k, truth, "as it names the seen picture")
+        out[f"n_way_paper_top_{k}"] = top(
+            k, truth, ", the paper's true class", "what it names in the seen picture"
+        )
     return out, naming
 
 
@@ -170,8 +172,8 @@ def retrieval(c: Comparison, of_seen: np.ndarray, k: int) -> Metric | NotMeasure
     nearness = {name: metrics.unit(x) @ of_seen.T for name, x in embeds.items()}
     return c.metric(
         f"retrieval top-{k}",
-        f"the seen picture is among the {k} of {n_images} whose CLIP embedding is nearest to the "
-        "EEG's; the decoded pictures take no part",
+        f"by the EEG's CLIP embedding, the seen picture is among the top {k} of {n_images}; the "
+        "decoded pictures take no part",
         k / n_images,
         lambda painted, rows: metrics.retrieval_top_k(nearness[painted][rows], c.trials.image, k),
     )
@@ -201,8 +203,8 @@ def by_pixels(c: Comparison) -> Metrics:
     def structure(painted: str, rows: np.ndarray) -> np.ndarray:
         parts = []
         for part in torch.arange(len(rows)).split(BATCH):
-            decoded = load(c.painted[painted], torch.from_numpy(rows.copy())[part])
-            seen = load(c.seen, ids[part])
+            decoded = unit_pictures(c.painted[painted], torch.from_numpy(rows.copy())[part])
+            seen = unit_pictures(c.seen, ids[part])
             if seen.shape != decoded.shape:
                 size = decoded.shape[-2:]
                 seen = F.interpolate(seen, size, mode="bilinear", antialias=True)
@@ -224,8 +226,8 @@ def by_inception(c: Comparison, inception: torch.nn.Module) -> Metric:
         shards, rows = c.painted[condition.painted], torch.from_numpy(condition.index.reshape(-1))
         value = metrics.frechet_distance(
             inception,
-            (load(c.seen, part) for part in c.trials.images.split(BATCH)),
-            (load(shards, part) for part in rows.split(BATCH)),
+            (unit_pictures(c.seen, part) for part in c.trials.images.split(BATCH)),
+            (unit_pictures(shards, part) for part in rows.split(BATCH)),
         )
         scores[name] = Score(value, None, None, len(rows), n_images, "none: a distance of sets")
     what = (
@@ -268,8 +270,7 @@ def evaluate(
     Parameters
     ----------
     pipeline : the bundle.
-    data : the prepared set, with pictures. `wnids` in its spec.json, a list in the order of
-        the labels, lets ImageNet's classifiers know them; `warnings` go to the report.
+    data : the prepared set, with pictures.
     out : folder; `decoded` in it must not exist.
     options : how.
     scorers : what to look with.
@@ -281,10 +282,9 @@ def evaluate(
     """
     trials = Trials.choose(data, options)
     names = label_names(data.spec, int(trials.label.max()))
-    wnids = data.spec.get("wnids", names)
     if not isinstance(scorers.classifier, NotMeasured):
         # Now rather than after the painting, which may take hours.
-        scorers.classifier.classes_of(wnids)
+        scorers.classifier.classes_of(names)
     painted, conditions = paint_conditions(pipeline, data, trials, out / "decoded", options)
     c = Comparison(trials, options, data.pictures(), painted, conditions)
     nearest_metrics, nearest = by_concepts(c, pipeline, names)
@@ -292,7 +292,7 @@ def evaluate(
         found: Metrics = {"n_way": scorers.classifier}
         naming: Naming | NotMeasured = nearest
     else:
-        found, naming = by_classifier(c, scorers.classifier, names, wnids)
+        found, naming = by_classifier(c, scorers.classifier, names)
     found |= nearest_metrics
     if isinstance(scorers.encoder, NotMeasured):
         found["clip"] = scorers.encoder
@@ -303,6 +303,7 @@ def evaluate(
         found["fid"] = scorers.inception
     else:
         found["fid"] = by_inception(c, scorers.inception)
-    warnings = [*data.spec.get("warnings", []), *trials.warnings]
+    confounded = data.spec.get("confounding", {}).get("warning", "").removeprefix("WARNING: ")
+    warnings = [text[0].upper() + text[1:] for text in (confounded, *trials.warnings) if text]
     honesty = data.spec.get("honesty", "unlabelled")
     return Evaluation(found, c, names, naming, nearest, honesty, warnings)

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 
-from models.training.comparison import Naming, load
+from models.training.comparison import Naming
 from models.training.evaluate import Evaluation
+from models.training.seen import unit_pictures
 
 # Pictures of each kind in the grid.
 COLUMNS = 8
@@ -60,9 +61,11 @@ def draw_grid(e: Evaluation, by: str, values: np.ndarray, chosen: dict[str, np.n
     axes = figure.subplots(len(chosen), 1, squeeze=False)[:, 0]
     for axis, (kind, rows) in zip(axes, chosen.items(), strict=True):
         ids = c.trials.images[torch.from_numpy(c.trials.image[rows])]
-        decoded = load(c.painted["EEG"], torch.from_numpy(c.conditions["EEG"].index[0][rows]))
+        decoded = unit_pictures(
+            c.painted["EEG"], torch.from_numpy(c.conditions["EEG"].index[0][rows])
+        )
         side = decoded.shape[-2:]
-        seen = F.interpolate(load(c.seen, ids), side, mode="bilinear", antialias=True)
+        seen = F.interpolate(unit_pictures(c.seen, ids), side, mode="bilinear", antialias=True)
         # One axis for each kind: with axes of their own, 64 pictures take seconds to lay out.
         width, gap = side[1] * 1.08, side[0] * 0.2
         for line, pictures in enumerate((seen, decoded)):

@@ -152,7 +152,8 @@ def two_way(similarity: np.ndarray, truth: np.ndarray) -> np.ndarray:
     array([0.5])
     """
     better, tied = _ahead(similarity, truth)
-    return 1 - (better + tied / 2) / (similarity.shape[1] - 1)
+    out: np.ndarray = 1 - (better + tied / 2) / (similarity.shape[1] - 1)
+    return out
 
 
 def retrieval_top_k(similarity: np.ndarray, truth: np.ndarray, k: int) -> np.ndarray:
@@ -168,7 +169,8 @@ def retrieval_top_k(similarity: np.ndarray, truth: np.ndarray, k: int) -> np.nda
     array([0.])
     """
     better, tied = _ahead(similarity, truth)
-    return np.clip(k - better, 0, tied + 1) / (tied + 1)
+    out: np.ndarray = np.clip(k - better, 0, tied + 1) / (tied + 1)
+    return out
 
 
 def _ahead(values: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -184,7 +186,8 @@ def unit(rows: np.ndarray) -> np.ndarray:
     [[0.6, 0.8], [0.0, 0.0]]
     """
     length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
+    out: np.ndarray = np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
+    return out
 
 
 def standardised(pixels: np.ndarray) -> np.ndarray:

@@ -179,8 +179,7 @@ class ImageNetClassifier:
     Parameters
     ----------
     name : folder, or name on the Hub.
-    indices : class by WordNet id. Labels are looked up as WordNet ids only: a picture of a
-        "dog" need not show ImageNet's German shepherd.
+    indices : class by what a set may call it: the name in EEG-ImageNet, and the WordNet id.
     """
 
     def __init__(self, name: str, indices: Mapping[str, int], device: torch.device) -> None:
@@ -263,7 +262,8 @@ def open_inception(weights: Path | None) -> nn.Module | NotMeasured:
         return NotMeasured("torch-fidelity is not installed (pip install torch-fidelity)")
     # A missing file, no network, or a file that is something else.
     except (OSError, RuntimeError, KeyError) as error:
-        return NotMeasured(f"Inception's weights cannot be had ({error}); give --inception FILE")
+        reason = _first_line(error)
+        return NotMeasured(f"Inception's weights cannot be had ({reason}); give --inception FILE")
     return _Bytes(inception)
 
 
@@ -299,8 +299,12 @@ def _load(what: str, load: Callable[[], Model]) -> Model:
         return load()
     # transformers, diffusers and safetensors raise whatever their inner libraries do.
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ScorerError(
-            f"{what} cannot be loaded ({reason}). Give a folder that holds one, or its name on "
-            "the Hub."
+            f"{what} cannot be loaded ({_first_line(error)}). Give a folder that holds one, "
+            "or its name on the Hub."
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    """The beginning of what may go on for pages."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(":. ")

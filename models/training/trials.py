@@ -261,7 +261,8 @@ def _paint(
                     latents.expand(len(part), -1, -1, -1),
                     output_type="pt",
                 )
-                pictures = (output.images * 255).round().byte().permute(0, 2, 3, 1)
+                images = torch.as_tensor(output.images)
+                pictures = (images * 255).round().byte().permute(0, 2, 3, 1)
                 embeds = output.clip_embeds.float()
                 waiting.append(
                     {

@@ -23,7 +23,8 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle, a prepared set, a judge and a CLIP, all small and untrained."""
     folder = tmp_path_factory.mktemp("parts")
     make_tiny_bundle(folder / "bundle")
-    make_viewed_set(folder / "set", n_images=12, warnings=["Labels and time are confounded."])
+    confounding = {"warning": "WARNING: label and time are confounded. Of neighbouring ..."}
+    make_viewed_set(folder / "set", n_images=12, confounding=confounding)
     torch.manual_seed(0)
     Judge(width=8).save_pretrained(folder / "judge")
     build_clip(Words(["cat"]), pixels=32).save_pretrained(folder / "clip")
@@ -46,7 +47,7 @@ def test_the_command_writes_the_report_and_prints_it(
     printed = capsys.readouterr()
     assert code == 0, printed.err
     assert printed.out.strip() == (out / "report.md").read_text(encoding="utf-8").strip()
-    assert "> **Warning.** Labels and time are confounded." in printed.out
+    assert "> **Warning.** Label and time are confounded. Of" in printed.out
     assert "> **Warning.** The prepared set has no splits" in printed.out
     names = {path.name for path in out.iterdir()}
     assert names == {

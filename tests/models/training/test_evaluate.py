@@ -18,10 +18,11 @@ from torch import nn
 from models.errors import EpochShapeError, PreparedSetError
 from models.painter import KeyframePainter
 from models.training import report
-from models.training.comparison import SEEN, Metric, load
+from models.training.comparison import SEEN, Metric
 from models.training.evaluate import Evaluation, evaluate
 from models.training.prepared import PreparedSet
 from models.training.scorers import NotMeasured, Scorers
+from models.training.seen import unit_pictures
 from models.training.trials import Options, Trials
 from tests.viewed_set import N_LABELS, make_viewed_set
 
@@ -110,7 +111,7 @@ def run(
     **scorers: Any,
 ) -> Evaluation:
     shards = data.pictures()
-    pictures = load(shards, torch.arange(len(shards)))
+    pictures = unit_pictures(shards, torch.arange(len(shards)))
     all_scorers: dict[str, Any] = {
         "classifier": Colours(pictures, shards["label"]),
         "encoder": encode,
@@ -211,7 +212,7 @@ def test_the_report_says_everything_with_chance_intervals_and_controls(
     assert "> **Warning.** labels and time are confounded." in text
     assert "The prepared set has no splits" in text
     assert "*fid*: not measured: the weights cannot be had." in text
-    assert "6-way top-1, the label | 100.0% (94.0% to 100.0%) |" in text
+    assert "| 6-way top-1 | 100.0% (94.0% to 100.0%) |" in text
     assert "(not 50: it has no more classes)" in text
     assert "Nothing was taken for anything else." in text
     scores = json.loads((out / "scores.json").read_text())
@@ -277,7 +278,7 @@ def test_labels_without_a_class_leave_the_papers_score(data: PreparedSet, tmp_pa
             return np.array([-1 if n == 2 else n for n in range(len(labels))])
 
     shards = data.pictures()
-    pictures = load(shards, torch.arange(len(shards)))
+    pictures = unit_pictures(shards, torch.arange(len(shards)))
     e = run(data, tmp_path / "out", read, classifier=Foreign(pictures, shards["label"]))
     label = e.metrics["n_way_label"]
     assert isinstance(label, NotMeasured)
@@ -297,7 +298,7 @@ def test_pictures_of_other_size_are_compared_at_the_decoded_ones(
     data: PreparedSet, tmp_path: Path
 ) -> None:
     shards = data.pictures()
-    pictures = F.interpolate(load(shards, torch.arange(len(shards))), scale_factor=2)
+    pictures = F.interpolate(unit_pictures(shards, torch.arange(len(shards))), scale_factor=2)
     decoder: Any = Decoder(pictures, read)
     e = evaluate(decoder, data, tmp_path, OPTIONS, Scorers(NONE, NONE, NONE))
     found = metric(e, "ssim").scores

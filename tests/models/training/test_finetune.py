@@ -243,7 +243,9 @@ def test_the_frozen_networks_are_asked_once(
     data, base = PreparedSet(folder / "set"), load_base(settings.base)
     first = encode_all(data, base, tmp_path, settings)
     monkeypatch.setattr(
-        sys.modules[encode_all.__module__], "encode_latents", lambda *_: pytest.fail("encoded again")
+        sys.modules[encode_all.__module__],
+        "encode_latents",
+        lambda *_: pytest.fail("encoded again"),
     )
     again = encode_all(data, base, tmp_path, settings)
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))

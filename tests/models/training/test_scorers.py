@@ -75,9 +75,9 @@ def test_the_judge_sees_what_it_was_trained_on(tmp_path: Path) -> None:
         classifier.classes_of([str(i) for i in range(8)])
 
 
-def test_imagenets_classes_are_found_by_wordnet_id_alone(vit: Path) -> None:
-    classifier = open_classifier(f"vit:{vit}", {"n02124075": 285, "n02106662": 235}, CPU)
-    assert classifier.classes_of(["n02106662", "cat", "n02124075"]).tolist() == [235, -1, 285]
+def test_imagenets_classes_are_found_by_what_the_set_calls_them(vit: Path) -> None:
+    classifier = open_classifier(f"vit:{vit}", {"Egyptian cat": 285, "n02106662": 235}, CPU)
+    assert classifier.classes_of(["n02106662", "cat", "Egyptian cat"]).tolist() == [235, -1, 285]
     _, given = pictures(3, 40, 40)
     with torch.inference_mode():
         probabilities = classifier(given)
