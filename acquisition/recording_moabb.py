@@ -41,7 +41,7 @@ def find_dataset(name: str) -> Any:
     except ImportError as error:
         raise SourceError(
             f"moabb: sources need the package moabb, which is not installed ({error}). "
-            "Install it: .venv/bin/pip install -c constraints.txt '.[moabb]'."
+            "Install it: .venv/bin/pip install -c constraints.txt moabb."
         ) from error
     from moabb.datasets.base import BaseDataset
 

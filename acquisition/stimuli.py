@@ -58,6 +58,8 @@ class Concept:
     Attributes
     ----------
     wnid, imagenet_class : WordNet id and name of the class in EEG-ImageNet.
+    imagenet_index : its place among the 1,000 classes of ImageNet-1k, which are in the order
+        of their WordNet ids.
     name : one word, used in captions and on the page.
     code_point : of the emoji, hexadecimal.
     note : what the emoji shows instead, where it differs.
@@ -71,6 +73,7 @@ class Concept:
 
     wnid: str
     imagenet_class: str
+    imagenet_index: int
     name: str
     code_point: str
     note: str

@@ -19,7 +19,7 @@ import typer
 from app.errors import EXIT_CODE_TEXTS, exit_code, sentence
 from app.settings import DEFAULTS, TEXTS, Settings, choices, flag_name, load_settings, parse
 from app.stage_flags import takes_config
-from models.training.config import FinetuneConfig, PretrainConfig
+from models.training.config import AblateConfig, FinetuneConfig, PretrainConfig
 
 EPILOGUE = "Exit codes: " + "; ".join(f"{c.value} {text}" for c, text in EXIT_CODE_TEXTS.items())
 
@@ -227,6 +227,7 @@ def prepare(
 
 
 PREPARED_TEXT = "Folder of a prepared set (`phosphene prepare`)."
+CLASSIFIER_TEXT = "Who names the pictures: judge:FOLDER, or vit:NAME_OR_FOLDER (ImageNet)."
 STAGE_TEXT = "Folder of the stage: its checkpoint, results and TensorBoard log."
 
 
@@ -265,6 +266,27 @@ def finetune(
     finetune(prepared, out, config, say)
 
 
+@app.command()
+@takes_config(AblateConfig)
+def ablate(
+    config: AblateConfig,
+    prepared: Annotated[Path, typer.Argument(help=PREPARED_TEXT)],
+    out: Annotated[Path, typer.Argument(help="Folder of all variants and of the table.")],
+    classifier: Annotated[str, typer.Option(help=CLASSIFIER_TEXT)],
+    unlabelled: Annotated[
+        Path | None, typer.Option(help="Prepared set for pre-training, if not the same.")
+    ] = None,
+) -> None:
+    """Train and score the variants of the paper's Table 2, several seeds each.
+
+    Started again with the same folder it runs only what is not finished.
+    """
+    from app.evaluation import named_classifier
+    from models.training.ablate import ablate
+
+    print(ablate(prepared, out, config, named_classifier(classifier), unlabelled, say))
+
+
 @app.command("import")
 @takes_settings()
 def import_(
@@ -286,7 +308,7 @@ def import_(
     ] = None,
 ) -> None:
     """Make a bundle of a published checkpoint of DreamDiffusion, fine-tuned or pre-trained."""
-    from app.published import import_checkpoint
+    from app.checkpoints import import_checkpoint
 
     given = {"num_heads": heads, "unet_num_heads": unet_heads, "img_size": image_size}
     import_checkpoint(checkpoint, out, spec, given, say)
@@ -300,9 +322,50 @@ def export(
     out: Annotated[Path, typer.Argument(help="File that is written, as checkpoint.pth.")],
 ) -> None:
     """Write a bundle of Stable Diffusion 1.5's structure with DreamDiffusion's own names."""
-    from app.published import export_folder
+    from app.checkpoints import export_folder
 
     export_folder(bundle, out, say)
+
+
+@app.command()
+@takes_settings("epochs", "seed", "threads", "device", epochs="marker-locked")
+def evaluate(
+    settings: Settings,
+    bundle: Annotated[str, typer.Argument(help="Folder of the bundle.")],
+    prepared: Annotated[Path, typer.Argument(help="Prepared set, made with --images.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the report; must be new or empty.")],
+    classifier: Annotated[str, typer.Option(help=CLASSIFIER_TEXT)] = "",
+    clip: Annotated[
+        str, typer.Option(help="CLIP whose image encoder compares: folder, or name on the Hub.")
+    ] = "",
+    inception: Annotated[
+        Path | None, typer.Option(help="Inception's weights for the FID, else downloaded.")
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="train, val, test or all, where the set has splits.")
+    ] = "test",
+    limit: Annotated[
+        int, typer.Option(min=0, help="Trials to take, drawn by the seed; 0 takes all.")
+    ] = 0,
+    samples: Annotated[
+        int, typer.Option(min=1, help="Pictures of each trial, whose mean counts.")
+    ] = 1,
+    n_way: Annotated[int, typer.Option(min=2, help="Classes that are compared.")] = 50,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Sampler steps, else as the bundle says.")
+    ] = None,
+    guidance: Annotated[
+        float | None, typer.Option(min=1, help="Guidance scale, else as the bundle says.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures that are painted at once.")] = 16,
+) -> None:
+    """Score a bundle's pictures, beside chance and beside EEG that says nothing."""
+    from app.evaluation import Wanted, evaluate_bundle
+
+    wanted = Wanted(
+        classifier, clip, inception, steps, guidance, split, limit, samples, n_way, batch
+    )
+    print(evaluate_bundle(settings, bundle, prepared, out, wanted, say))
 
 
 @app.command()

@@ -8,19 +8,17 @@ indices up, which gives other trials than were meant; here they count the whole 
 
 from __future__ import annotations
 
-import json
 import math
 import pickle
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import acquisition.epoch_spec
 from acquisition.channels import microvolts_per
+from acquisition.eeg_imagenet import REFERENCE_SPEC
 from acquisition.epoch_spec import EpochSpec
 from acquisition.errors import RecordingError, SourceNotFoundError, StreamInfoError
 from acquisition.parameters import check_parameters
@@ -39,9 +37,6 @@ SHORTEST, LONGEST = 450, 600
 # The reference's window, in samples, and what it stretches it to.
 FIRST, STOP, STRETCHED = 20, 460, 512
 SPLITS = {"train": 0, "val": 1, "test": 2}
-# What the reference's encoder is given. The electrodes stand in the data's order, as one of
-# its authors gave it (perceivelab/eeg_visual_classification, issue 4).
-REFERENCE_SPEC = Path(acquisition.epoch_spec.__file__).with_name("dreamdiffusion_spec.json")
 
 BLOCK_DESIGN = (
     "All 50 images of a class were shown in one block: label and time cannot be told apart, and "
@@ -50,18 +45,12 @@ BLOCK_DESIGN = (
 )
 
 
-@cache
-def reference_spec() -> EpochSpec:
-    """128 electrodes, 20 to 460 ms after the onset in 512 samples, as they are in the file."""
-    return EpochSpec.from_dict(json.loads(REFERENCE_SPEC.read_text(encoding="utf-8")))
-
-
 def is_reference(spec: EpochSpec) -> bool:
     """Whether a specification wants the reference's electrodes and window.
 
     512 samples in 440 ms are 1163.6 Hz; from the first sample to the last, 1164.0.
     """
-    wanted = reference_spec()
+    wanted = REFERENCE_SPEC
     is_same = all(getattr(spec, n) == getattr(wanted, n) for n in ("ch_names", "n_times", "tmin"))
     return is_same and math.isclose(spec.sfreq, wanted.sfreq, rel_tol=1e-3)
 
@@ -115,7 +104,7 @@ def open_eeg_imagenet(
     microvolts = microvolts_per(options.unit) if options.unit else None
     if options.unit and microvolts is None:
         raise StreamInfoError(f"--unit is '{options.unit}'. Use one of uV, mV, V or nV.")
-    ch_names = options.ch_names or reference_spec().ch_names
+    ch_names = options.ch_names or REFERENCE_SPEC.ch_names
     cutter = TrialCutter(NAME, spec, ch_names, SFREQ, 0.0, microvolts)
     as_reference = is_reference(spec) and ch_names == spec.ch_names
     words = {c.wnid: c.imagenet_class for c in concepts()}

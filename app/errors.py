@@ -51,7 +51,7 @@ EXIT_CODE_TEXTS: dict[ExitCode, str] = {
     ExitCode.ADDRESS: "the address is taken, or may not be listened on",
     ExitCode.OUTPUT: "a file or folder cannot be written",
     ExitCode.DOCTOR: "doctor found something that must be mended",
-    ExitCode.TRAINING: "training cannot begin or go on: its settings, data or checkpoint",
+    ExitCode.TRAINING: "training or evaluation cannot begin or go on: its settings, data or files",
     ExitCode.INTERRUPTED: "training was stopped before its end; the same command goes on",
 }
 

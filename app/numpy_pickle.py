@@ -12,7 +12,7 @@ from __future__ import annotations
 import pickletools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -225,11 +225,12 @@ def _plain_dtype(code: Any) -> str:
 
 def _build(path: Path, target: _Array, state: tuple[Any, ...]) -> None:
     if target.kind == "dtype":
-        order = state[1]
-        target.value = target.value.newbyteorder(order) if order in "<>" else target.value
+        if state[1] in ("<", ">"):
+            target.value = target.value.newbyteorder(state[1])
         return
     _, shape, dtype, is_fortran, data = state
-    order = "F" if is_fortran else "C"
+    order: Literal["C", "F"] = "F" if is_fortran else "C"
+    shape = tuple(map(int, shape))
     if dtype.value.hasobject:
         items = np.empty(len(data), object)
         for i, item in enumerate(data):
@@ -238,7 +239,7 @@ def _build(path: Path, target: _Array, state: tuple[Any, ...]) -> None:
     elif isinstance(data, _Span):
         if len(data) != np.prod(shape, dtype=np.int64) * dtype.value.itemsize:
             raise ValueError("an array's bytes are cut off")
-        target.value = np.memmap(path, dtype.value, "r", data.offset, tuple(shape), order)
+        target.value = np.memmap(path, dtype.value, "r", data.offset, shape, order)
     else:
         target.value = np.frombuffer(data, dtype.value).reshape(shape, order=order)
 

@@ -128,7 +128,7 @@ def open_things_eeg2(
         units=cutter.units,
         is_block_design=False,
         notes=tuple(notes),
-        licence="CC BY 4.0 (EEG, OSF 3jk45); the images have the terms of THINGS",
+        licence="as stated where it was fetched (osf.io/3jk45); the images, as THINGS states",
         citation="Gifford et al., NeuroImage 264, 2022, doi 10.1016/j.neuroimage.2022.119754",
     )
     return TrialSet(epochs(), facts, cutter.treatment, cutter.fidelity, skipped)

@@ -22,6 +22,9 @@ from acquisition.resample import Resampler
 from app.epoch_shards import PreparedEpoch
 from app.skipped import Skipped
 
+# What a channel is divided by at least where the data have no unit.
+LEAST = 1e-30
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -183,6 +186,5 @@ class TrialCutter:
         if self._spec.reference == "average":
             data = data - data.mean(axis=0)
         if self._spec.normalisation == "channel":
-            # Without a unit, a microvolt is no measure of what is dead.
-            data = normalise(data, FLOOR_UV if self._microvolts else np.finfo(np.float32).tiny)
+            data = normalise(data, FLOOR_UV if self._microvolts else LEAST)
         return np.asarray(data, np.float32)

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks import training
 from benchmarks.measure import gflops, matmul, measure
 from benchmarks.stages import Row, all_rows
 
@@ -59,15 +60,37 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench", help="folder")
     parser.add_argument("--threads", type=int, default=1, help="that paint")
     parser.add_argument("--seconds", type=float, default=4.0, help="for each stage")
+    parser.add_argument(
+        "--parts",
+        choices=("all", "stages", "training"),
+        default="all",
+        help="the live stages, steps of training at full size (some ten minutes), or both",
+    )
     arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    if arguments.parts != "training":
+        live_stages(arguments)
+    if arguments.parts != "stages":
+        training_steps(arguments.out)
 
+
+def training_steps(out: Path) -> None:
+    """Measure training and write `training.json` and `training.md`."""
+    rows = training.measure_all("full", steps=2)
+    (out / "training.json").write_text(json.dumps(rows, indent=2) + "\n")
+    text = training.markdown(rows, "full")
+    (out / "training.md").write_text(text)
+    print(text)
+
+
+def live_stages(arguments: argparse.Namespace) -> None:
+    """Measure the live stages and write `bench.json` and `bench.md`."""
     import torch
 
     torch.set_num_threads(arguments.threads)
     rate = gflops(measure({"matmul": matmul()}, min(1.0, arguments.seconds))["matmul"])
     rows = all_rows(arguments.bundle, arguments.threads, arguments.seconds)
     result = to_dict(rows, rate, arguments.threads)
-    arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "bench.json").write_text(json.dumps(result, indent=2) + "\n")
     (arguments.out / "bench.md").write_text(markdown(result))
     print(markdown(result))

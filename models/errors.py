@@ -6,6 +6,7 @@ ModelError
 ├── PreparedSetError     training data that is missing or damaged
 │   └── SplitError           its rows cannot be split as asked
 ├── TrainingError        a stage of training that cannot begin or go on
+├── ScorerError          a classifier or CLIP to score pictures by that cannot be used
 └── EpochShapeError      EEG whose shape the encoder was not built for
 """
 
@@ -32,6 +33,10 @@ class SplitError(PreparedSetError):
 
 class TrainingError(ModelError):
     """A stage of training cannot begin or go on."""
+
+
+class ScorerError(ModelError):
+    """A classifier, CLIP or Inception to score pictures by is missing or damaged."""
 
 
 class EpochShapeError(ModelError):

@@ -44,6 +44,7 @@ class MaskedAutoencoder(nn.Module):
         config = encoder.config
         self.encoder = encoder
         self.patch_size: int = config.patch_size
+        self.decoder_num_heads = decoder_num_heads
         dim = decoder_embed_dim
         if has_cls_token:
             self.cls_token = nn.Parameter(0.02 * torch.randn(1, 1, config.embed_dim))
@@ -120,7 +121,7 @@ def save_masked_autoencoder(model: MaskedAutoencoder, folder: Path) -> None:
     config = {
         "decoder_embed_dim": model.decoder_embed.out_features,
         "decoder_depth": len(model.decoder_blocks),
-        "decoder_num_heads": model.decoder_blocks[0].attn.num_heads,
+        "decoder_num_heads": model.decoder_num_heads,
         "has_cls_token": model.cls_token is not None,
     }
     save_file(state, folder / DECODER, {"config": json.dumps(config)})
@@ -144,8 +145,9 @@ def load_masked_autoencoder(folder: Path) -> MaskedAutoencoder:
         model.load_state_dict({**model.state_dict(), **state})
     # diffusers and safetensors raise whatever their inner libraries do.
     except Exception as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise BundleError(
-            f"{folder} does not hold a pre-trained encoder with its decoder "
-            f"({str(error).splitlines()[0]}). Import or pre-train it again."
+            f"{folder} does not hold a pre-trained encoder with its decoder ({reason}). Import or "
+            "pre-train it again."
         ) from error
     return model

@@ -28,10 +28,12 @@ class EEGToImageOutput(BaseOutput):  # type: ignore[misc]
     ----------
     images : list of PIL images, or a tensor (n, 3, H, W) in 0 to 1 for `output_type="pt"`.
     concept_probabilities : (n, n_concepts), or None for a bundle without concepts.
+    clip_embeds : (n, clip_dim), the EEG in CLIP's space.
     """
 
     images: list[Image.Image] | torch.Tensor
     concept_probabilities: torch.Tensor | None
+    clip_embeds: torch.Tensor
 
 
 class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
@@ -167,9 +169,10 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         pictures = self.decode(latents)
         probabilities = self.concepts(clip_embeds.float()) if self.concepts else None
         if output_type == "pt":
-            return EEGToImageOutput(pictures, probabilities)
+            return EEGToImageOutput(pictures, probabilities, clip_embeds)
         pixels = (pictures.permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy()
-        return EEGToImageOutput([Image.fromarray(p) for p in pixels], probabilities)
+        images = [Image.fromarray(p) for p in pixels]
+        return EEGToImageOutput(images, probabilities, clip_embeds)
 
 
 def _takes_generator(scheduler: Any) -> bool:

@@ -165,6 +165,11 @@ def _encoder(unused: UnusedTensors, sizes: Sizes, prefix: str) -> EEGEncoder:
 
 
 def _unet(unused: UnusedTensors, sizes: Sizes, pixels_per_latent: int) -> Any:
+    if sizes.img_size % pixels_per_latent:
+        raise CheckpointError(
+            f"Pictures of {sizes.img_size} pixels cannot be painted: one latent is "
+            f"{pixels_per_latent} pixels wide. Give a multiple of that, as 512."
+        )
     n_blocks = unused.count(UNET + "input_blocks.")
     halving = [i for i in range(n_blocks) if unused.has(f"{UNET}input_blocks.{i}.0.op.")]
     row = halving[0] if halving else n_blocks
@@ -221,7 +226,7 @@ def with_cls_row(positions: torch.Tensor) -> torch.Tensor:
 
 def pixels_per_latent_of(vae: Any) -> int:
     """By how much the VAE shrinks a picture's sides."""
-    return 2 ** (len(vae.config.block_out_channels) - 1)
+    return 1 << (len(vae.config.block_out_channels) - 1)
 
 
 def _expect_heads(n_heads: int, dim: int, whose: str) -> None:

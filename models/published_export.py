@@ -117,7 +117,7 @@ def _renamed(model: nn.Module, names: Mapping[str, str]) -> Tensors:
     return {names[name]: value for name, value in model.state_dict().items()}
 
 
-def _expect_sd_1_5(part: Any, kind: type, **config: object) -> None:
+def _expect_sd_1_5(part: Any, kind: Any, **config: object) -> None:
     """The reference's code can be set to other widths, not to another class or these settings."""
     if not isinstance(part, kind) or any(part.config[k] != v for k, v in config.items()):
         raise CheckpointError(

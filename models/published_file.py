@@ -113,10 +113,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     tensors, config = (
         _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     )
-    return Checkpoint(tensors, Sizes().changed_by(config))
+    values = vars(config) if isinstance(config, _Config) else config
+    return Checkpoint(tensors, Sizes().changed_by(values if isinstance(values, dict) else {}))
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], object]:
     try:
         with safe_open(path, framework="pt") as file:
             config = json.loads((file.metadata() or {}).get("config", "{}"))
@@ -125,7 +126,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, An
         raise _damaged(path, error) from error
 
 
-def _read_pickle(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def _read_pickle(path: Path) -> tuple[dict[str, torch.Tensor], object]:
     try:
         with torch.serialization.safe_globals(STAND_INS), warnings.catch_warnings():
             # Of pickle protocols that torch.save does not write.
@@ -137,24 +138,29 @@ def _read_pickle(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     except pickle.UnpicklingError as error:
         if program := re.search(r"GLOBAL (\S+)", str(error)):
             raise CheckpointError(
-                f"{path} wants to run {program[1]} when it is opened, which weights never need. "
-                "It was not run. Do not use the file; fetch it from its maker."
+                f"{path} wants {program[1]} to be run when it is opened, which weights never "
+                "need and malicious files do. It was not run. Fetch the file from its maker."
             ) from error
         raise _damaged(path, error) from error
     # Of a damaged file torch raises whatever its reader stumbled over.
     except Exception as error:
         raise _damaged(path, error) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a checkpoint.")
-    tensors = content.get("model_state_dict", content.get("model", content))
-    odd = [n for n, v in tensors.items() if not isinstance(v, torch.Tensor)]
+    tensors: Any = content
+    for name in ("model_state_dict", "model"):
+        if isinstance(content, dict) and name in content:
+            tensors = content[name]
+    if not isinstance(tensors, dict):
+        raise CheckpointError(
+            f"{path} holds a {type(tensors).__name__}, not named tensors. Give checkpoint.pth as "
+            "the authors' code wrote it."
+        )
+    odd = [name for name, value in tensors.items() if not isinstance(value, torch.Tensor)]
     if odd:
         raise CheckpointError(
             f"{path} holds {odd[0]}, which is no tensor. Give checkpoint.pth as the authors' code "
             "wrote it."
         )
-    config = content.get("config", {})
-    return dict(tensors), config if isinstance(config, dict) else vars(config)
+    return dict(tensors), content.get("config")
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:

@@ -14,6 +14,7 @@ DOORS = {
     "pylsl": {"acquisition/lsl.py"},
     "mne_lsl": {"acquisition/lsl.py"},
     "pyxdf": {"acquisition/recording_xdf.py"},
+    "moabb": {"acquisition/recording_moabb.py"},
     "mne": {
         "acquisition/montage.py",
         "acquisition/recording_mne.py",

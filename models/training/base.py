@@ -9,9 +9,6 @@ from typing import Any
 import diffusers
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
-from torch import nn
-from transformers import CLIPVisionModelWithProjection
-from transformers.image_processing_base import ImageProcessingMixin
 
 from models.errors import TrainingError
 
@@ -33,7 +30,7 @@ class Base:
     scheduler: DDPMScheduler
 
 
-def _load(what: str, name: str, flag: str, load: Callable[[], Any]) -> Any:
+def _load(what: str, name: str, load: Callable[[], Any]) -> Any:
     """Load a part, or say in one sentence why that does not work."""
     try:
         return load()
@@ -41,7 +38,7 @@ def _load(what: str, name: str, flag: str, load: Callable[[], Any]) -> Any:
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise TrainingError(
-            f"{what} cannot be loaded from {name} ({reason}). Give {flag} a folder, or a name on "
+            f"{what} cannot be loaded from {name} ({reason}). Give --base a folder, or a name on "
             "the Hugging Face Hub and a connection to it."
         ) from error
 
@@ -68,7 +65,6 @@ def load_base(name: str) -> Base:
     scheduler = _load(
         "The noise schedule",
         name,
-        "--base",
         lambda: DDPMScheduler.from_pretrained(name, subfolder="scheduler"),
     )
     if scheduler.config.prediction_type != "epsilon":
@@ -77,63 +73,10 @@ def load_base(name: str) -> Base:
             "Give --base a model that predicts the noise (epsilon), as Stable Diffusion 1.5."
         )
     return Base(
-        _load("The VAE", name, "--base", vae).requires_grad_(False).eval(),
-        _load("The U-Net", name, "--base", unet).requires_grad_(False),
+        _load("The VAE", name, vae).requires_grad_(False).eval(),
+        _load("The U-Net", name, unet).requires_grad_(False),
         scheduler,
     )
-
-
-class ImageEncoder(nn.Module):
-    """E_I: CLIP's image encoder (Radford et al. 2021, arXiv 2103.00020), frozen.
-
-    Parameters
-    ----------
-    clip : with its projection.
-    mean, std : of the three colours, by which pixels in 0 to 1 are normalised.
-    """
-
-    mean: torch.Tensor
-    std: torch.Tensor
-
-    def __init__(
-        self, clip: CLIPVisionModelWithProjection, mean: list[float], std: list[float]
-    ) -> None:
-        super().__init__()
-        self.clip = clip.requires_grad_(False).eval()
-        self.side: int = clip.config.image_size
-        self.dim: int = clip.config.projection_dim
-        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
-
-    @classmethod
-    def from_pretrained(cls, name: str) -> ImageEncoder:
-        """From a folder or from the Hub, with the normalisation that stands beside it.
-
-        Raises
-        ------
-        TrainingError
-            It cannot be loaded.
-        """
-        clip = _load(
-            "CLIP", name, "--clip", lambda: CLIPVisionModelWithProjection.from_pretrained(name)
-        )
-        processor, _ = _load(
-            "CLIP's normalisation",
-            name,
-            "--clip",
-            lambda: ImageProcessingMixin.get_image_processor_dict(name),
-        )
-        return cls(clip, processor["image_mean"], processor["image_std"])
-
-    @torch.no_grad()
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Pictures (n, 3, H, W) in 0 to 1 to embeddings of unit length (n, dim)."""
-        if pictures.shape[-2:] != (self.side, self.side):
-            pictures = nn.functional.interpolate(
-                pictures, size=(self.side, self.side), mode="bicubic", antialias=True
-            ).clamp(0, 1)
-        embeds = self.clip(pixel_values=(pictures - self.mean) / self.std).image_embeds
-        return nn.functional.normalize(embeds.float(), dim=1)
 
 
 @torch.no_grad()

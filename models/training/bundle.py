@@ -10,6 +10,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from models.concepts import ConceptTable
 from models.conditioner import EEGConditioner
@@ -23,6 +25,7 @@ from models.training.seen import SeenEpochs
 FALSE_ANSWERS = 0.1
 # Epochs that temperature and threshold are fitted on.
 FITTED = 1024
+HELD_OUT = "held_out.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,7 @@ def save_bundle(
     conditioner: EEGConditioner,
     concepts: ConceptTable | None,
     data: PreparedSet,
+    held_out: dict[str, SeenEpochs],
     sampler: Sampler,
 ) -> None:
     """Write a bundle with weights in fp16.
@@ -126,6 +130,8 @@ def save_bundle(
     Parameters
     ----------
     data : the prepared set whose `epoch_spec` the bundle takes over.
+    held_out : `val` and `test`, of which the bundle keeps the rows, so that an evaluation on
+        the same set takes no trial that training saw.
     """
     pipeline = EEGToImagePipeline(
         vae=base.vae,
@@ -150,5 +156,22 @@ def save_bundle(
         "guidance_scale": sampler.guidance_scale,
     }
     (out / "painter.json").write_text(json.dumps(painter) + "\n", encoding="utf-8")
-    honesty = {"honesty": data.spec.get("honesty"), "prepared": data.folder.name}
-    (out / "training.json").write_text(json.dumps(honesty) + "\n", encoding="utf-8")
+    rows = {name: part.index for name, part in held_out.items()}
+    notes = {"prepared": data.digest(), "honesty": str(data.spec.get("honesty"))}
+    save_file(rows, out / HELD_OUT, notes)
+
+
+def read_held_out(bundle: Path, data: PreparedSet) -> dict[str, torch.Tensor] | None:
+    """Rows of a prepared set that a bundle's training did not learn from.
+
+    Returns
+    -------
+    `val` and `test`, each (n,); None if the bundle was not trained on this very set.
+    """
+    path = bundle / HELD_OUT
+    if not path.is_file():
+        return None
+    with safe_open(path, framework="pt") as file:
+        if file.metadata()["prepared"] != data.digest():
+            return None
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

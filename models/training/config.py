@@ -181,3 +181,22 @@ class FinetuneConfig(Schedule):
             self._check(name, getattr(self, name) >= 1, "a number from 1 upwards")
         for name in ("condition_dropout", "validation_share", "test_share"):
             self._check(name, 0 <= getattr(self, name) < 1, "a number from 0 to below 1")
+
+
+@dataclass(frozen=True, slots=True)
+class AblateConfig(FinetuneConfig):
+    """Settings of ablations: those of fine-tuning, and these."""
+
+    variants: Annotated[str, "Variants to run, separated by semicolons; none: all."] = ""
+    n_seeds: Annotated[int, "Seeds that each variant is trained with, from --seed on."] = 3
+    trials: Annotated[int, "Held-out trials that are scored, drawn by seed; 0: all."] = 0
+    pretrain_steps: Annotated[int, "Optimiser steps of pre-training."] = 20000
+    pretrain_batch: Annotated[int, "Rows of a step of pre-training."] = 100
+    pretrain_lr: Annotated[float, "Highest learning rate of pre-training."] = 2.5e-4
+
+    def __post_init__(self) -> None:
+        FinetuneConfig.__post_init__(self)
+        for name in ("n_seeds", "pretrain_steps", "pretrain_batch"):
+            self._check(name, getattr(self, name) >= 1, "a number from 1 upwards")
+        self._check("trials", self.trials >= 0, "a number from 0 upwards")
+        self._check("pretrain_lr", self.pretrain_lr > 0, "a number above 0")

@@ -1,157 +1,309 @@
-"""Score a bundle by the judge, who sees nothing but the generated pictures.
+"""How good a bundle's pictures are, beside chance and beside EEG that says nothing.
 
-    python -m models.training.evaluate weights/scale-model runs/eeg-test runs/judge/judge OUT
-
-For marker-locked epochs of sessions that training did not see: the share of pictures that
-the judge names rightly, with its 95 % interval, beside chance and the same score where
-each epoch is another trial's (shuffled), noise, or zero.
+DreamDiffusion's scores (Bai et al., arXiv 2306.16934) without their faults: expectations
+instead of draws, the mean of several samples instead of the best, trials that training did
+not see, and every score again for shuffled, noise and zero EEG.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
-from models.painter import KeyframePainter
-from models.training.judge import Judge
-from models.training.prepared import PreparedSet, images_to_tensor
-from models.training.text_to_image import grid
+from models.pipeline import EEGToImagePipeline
+from models.training import metrics
+from models.training.comparison import (
+    BATCH,
+    SEEN,
+    Comparison,
+    Metric,
+    Metrics,
+    Naming,
+    See,
+)
+from models.training.metrics import Score
+from models.training.prepared import PreparedSet
+from models.training.scorers import Classifier, NotMeasured, Scorers
+from models.training.seen import unit_pictures
+from models.training.trials import Options, Trials, label_names, paint_conditions
+
+# Pictures are compared pixel by pixel at this size: finer than any decoder is right in.
+SIDE = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """An accuracy.
+def by_classifier(
+    c: Comparison, classifier: Classifier, names: list[str]
+) -> tuple[Metrics, Naming | NotMeasured]:
+    """N-way scores, with the label and with the paper's idea of the true class."""
+    probabilities = c.look(classifier)
+    of_seen = c.look_at_seen(classifier)
+    n_classes = of_seen.shape[1]
+    n_way = min(c.options.n_way, n_classes)
+    few = f" (not {c.options.n_way}: it has no more classes)" if n_way < c.options.n_way else ""
+    label, image = c.trials.label, c.trials.image
+    best = [k for k in (1, 5) if k < n_way]
+
+    def top(k: int, truth: np.ndarray, by: str, meant: str) -> Metric:
+        return c.metric(
+            f"{n_way}-way top-{k}{by}",
+            f"{classifier.name} finds the true class in the decoded picture, among {n_way} "
+            f"classes{few}; the true class is {meant}",
+            k / n_way,
+            lambda painted, rows: metrics.n_way_top_k(
+                probabilities[painted][rows], truth, n_way, k
+            ),
+        )
+
+    out: Metrics = {}
+    naming: Naming | NotMeasured
+    classes = classifier.classes_of(names)
+    if missing := sorted({names[n] for n in label if classes[n] < 0}):
+        out["n_way_label"] = naming = NotMeasured(
+            f"{classifier.name} has no class for {len(missing)} of the set's labels, as "
+            f"'{missing[0]}'"
+        )
+    else:
+        truth = classes[label]
+        for k in best:
+            metric = out[f"n_way_label_top_{k}"] = top(k, truth, "", "the label")
+            upper = metrics.n_way_top_k(of_seen[image], truth, n_way, k)
+            metric.scores[SEEN] = c.score(upper)
+        out["label_probability"] = c.metric(
+            "probability of the label",
+            f"that {classifier.name} gives for the decoded picture",
+            None,
+            lambda painted, rows: probabilities[painted][rows, truth],
+        )
+        mine = probabilities["EEG"][c.conditions["EEG"].index[0]]
+        is_known = classes >= 0
+        said = np.flatnonzero(is_known)[mine[:, classes[is_known]].argmax(1)]
+        naming = Naming(classifier.name, said)
+    for k in best:
+        truth = of_seen.argmax(1)[image]
+        out[f"n_way_paper_top_{k}"] = top(
+            k, truth, ", the paper's true class", "what it names in the seen picture"
+        )
+    return out, naming
+
+
+def by_concepts(
+    c: Comparison, pipeline: EEGToImagePipeline, names: list[str]
+) -> tuple[Metrics, Naming | NotMeasured]:
+    """Whether the concept nearest to the EEG is the label; no picture is needed for that."""
+    table = pipeline.concepts
+    if table is None or list(table.config.names) != names:
+        reason = "the bundle has no concepts, or others than the set's labels"
+        return {"nearest_concept": NotMeasured(reason)}, NotMeasured(reason)
+    probabilities = {}
+    for painted, shards in c.painted.items():
+        embeds = shards["clip_embeds"].to(table.device)
+        probabilities[painted] = table(embeds).cpu().numpy()
+
+    def values(painted: str, rows: np.ndarray) -> np.ndarray:
+        return metrics.n_way_top_k(probabilities[painted][rows], c.trials.label, len(names), 1)
+
+    metric = c.metric(
+        "nearest concept",
+        "the concept nearest to the EEG is the label; the pictures take no part",
+        table.chance,
+        values,
+    )
+    mine = probabilities["EEG"][c.conditions["EEG"].index[0]]
+    return {"nearest_concept": metric}, Naming("the concept nearest to the EEG", mine.argmax(1))
+
+
+def by_similarity(
+    c: Comparison, similarity: dict[str, np.ndarray], title: str, what: str
+) -> tuple[Metric, Metric]:
+    """Mean similarity of decoded and seen, and two-way identification by it.
+
+    Parameters
+    ----------
+    similarity : (n_pictures, n_images) of each of the shards.
+    title, what : of the similarity.
+    """
+    image = c.trials.image
+    mean = c.metric(title, what, None, lambda painted, rows: similarity[painted][rows, image])
+    identified = c.metric(
+        f"two-way identification, {title}",
+        f"share of the other {len(c.trials.images) - 1} seen pictures that the decoded one "
+        "resembles less than its own",
+        0.5,
+        lambda painted, rows: metrics.two_way(similarity[painted][rows], image),
+    )
+    return mean, identified
+
+
+def by_clip(c: Comparison, encode: See) -> Metrics:
+    """Similarity, identification and retrieval in CLIP's space."""
+    of_seen = metrics.unit(c.look_at_seen(encode))
+    similarity = {name: metrics.unit(x) @ of_seen.T for name, x in c.look(encode).items()}
+    out: Metrics = {}
+    out["clip_similarity"], out["clip_two_way"] = by_similarity(
+        c,
+        similarity,
+        "CLIP similarity",
+        "cosine of CLIP's embeddings of the decoded and the seen picture",
+    )
+    for k in (k for k in (1, 5) if k < len(of_seen)):
+        out[f"retrieval_top_{k}"] = retrieval(c, of_seen, k)
+    return out
+
+
+def retrieval(c: Comparison, of_seen: np.ndarray, k: int) -> Metric | NotMeasured:
+    """Whether the seen picture is among the `k` nearest to the EEG's CLIP embedding.
+
+    Parameters
+    ----------
+    of_seen : (n_images, clip_dim), embeddings of the seen pictures, of unit length.
+    """
+    n_images, dim = of_seen.shape
+    embeds = {name: shards["clip_embeds"].numpy() for name, shards in c.painted.items()}
+    found = embeds["EEG"].shape[1]
+    if found != dim:
+        return NotMeasured(
+            f"the bundle puts EEG into a space of {found} dimensions, CLIP puts pictures into one "
+            f"of {dim}; give the CLIP that the bundle was aligned with"
+        )
+    nearness = {name: metrics.unit(x) @ of_seen.T for name, x in embeds.items()}
+    return c.metric(
+        f"retrieval top-{k}",
+        f"by the EEG's CLIP embedding, the seen picture is among the top {k} of {n_images}; the "
+        "decoded pictures take no part",
+        k / n_images,
+        lambda painted, rows: metrics.retrieval_top_k(nearness[painted][rows], c.trials.image, k),
+    )
+
+
+def by_pixels(c: Comparison) -> Metrics:
+    """Correlation, identification and structural similarity of pixels."""
+
+    def small(pictures: torch.Tensor) -> torch.Tensor:
+        return F.interpolate(pictures, (SIDE, SIDE), mode="bilinear", antialias=True).flatten(1)
+
+    of_seen = metrics.standardised(c.look_at_seen(small))
+
+    def correlate(pictures: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(metrics.standardised(small(pictures).numpy()) @ of_seen.T)
+
+    out: Metrics = {}
+    out["pixcorr"], out["pixel_two_way"] = by_similarity(
+        c,
+        c.look(correlate),
+        "PixCorr",
+        f"Pearson correlation of the decoded and the seen picture's pixels, at {SIDE} x {SIDE}",
+    )
+    ids = c.trials.images[torch.from_numpy(c.trials.image)]
+
+    @torch.inference_mode()
+    def structure(painted: str, rows: np.ndarray) -> np.ndarray:
+        parts = []
+        for part in torch.arange(len(rows)).split(BATCH):
+            decoded = unit_pictures(c.painted[painted], torch.from_numpy(rows.copy())[part])
+            seen = unit_pictures(c.seen, ids[part])
+            if seen.shape != decoded.shape:
+                size = decoded.shape[-2:]
+                seen = F.interpolate(seen, size, mode="bilinear", antialias=True)
+            parts.append(metrics.ssim(decoded, seen).numpy())
+        return np.concatenate(parts)
+
+    out["ssim"] = c.metric(
+        "SSIM", "structural similarity of the decoded and the seen picture", None, structure
+    )
+    return out
+
+
+@torch.inference_mode()
+def by_inception(c: Comparison, inception: torch.nn.Module) -> Metric:
+    """FID of all decoded and all seen pictures."""
+    n_images = len(c.trials.images)
+    scores = {}
+    for name, condition in c.conditions.items():
+        shards, rows = c.painted[condition.painted], torch.from_numpy(condition.index.reshape(-1))
+        value = metrics.frechet_distance(
+            inception,
+            (unit_pictures(c.seen, part) for part in c.trials.images.split(BATCH)),
+            (unit_pictures(shards, part) for part in rows.split(BATCH)),
+        )
+        scores[name] = Score(value, None, None, len(rows), n_images, "none: a distance of sets")
+    what = (
+        f"of {scores['EEG'].n} decoded and {n_images} seen pictures; lower is better. It is "
+        "biased upwards for so few pictures (2,048 features want tens of thousands): compare it "
+        "within this table only. It looks at no pairs, so shuffling changes nothing"
+    )
+    return Metric("FID", what, None, scores)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """What was found.
 
     Attributes
     ----------
-    right, n : trials.
-    accuracy, low, high : share of right ones and its 95 % interval (Wilson 1927,
-        doi 10.1080/01621459.1927.10502953).
+    metrics : by name.
+    comparison : the pictures.
+    names : of the labels.
+    naming : what each first sample was taken for, by the classifier or else from the EEG.
+    nearest : the concept nearest to each trial's EEG.
+    honesty : "simulated" or "replay", what kind of EEG it was.
+    warnings : what a reader must know.
     """
 
-    right: int
-    n: int
-    accuracy: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, right: int, n: int) -> Score:
-        """Score of `right` out of `n`.
-
-        >>> Score.of(5, 10).accuracy
-        0.5
-        """
-        z = 1.959964
-        p = right / n
-        centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return cls(right, n, p, centre - half, centre + half)
+    metrics: Metrics
+    comparison: Comparison
+    names: list[str]
+    naming: Naming | NotMeasured
+    nearest: Naming | NotMeasured
+    honesty: str
+    warnings: list[str]
 
 
-def paint_all(painter: KeyframePainter, eeg: torch.Tensor) -> tuple[np.ndarray, torch.Tensor]:
-    """Pictures (n, H, W, 3) uint8 and concept probabilities (n, n_concepts) of epochs."""
-    pictures, probabilities = [], []
-    names = painter.pipeline.concepts.config.names
-    for epoch in eeg:
-        painted = painter.paint(epoch.numpy())
-        pictures.append(painted.rgb)
-        by_name = dict(painted.concepts)
-        probabilities.append([by_name[name] for name in names])
-    return np.stack(pictures), torch.tensor(probabilities)
+def evaluate(
+    pipeline: EEGToImagePipeline, data: PreparedSet, out: Path, options: Options, scorers: Scorers
+) -> Evaluation:
+    """Paint the trials of a prepared set into `out / "decoded"` and score them.
 
+    Parameters
+    ----------
+    pipeline : the bundle.
+    data : the prepared set, with pictures.
+    out : folder; `decoded` in it must not exist.
+    options : how.
+    scorers : what to look with.
 
-def judge_all(judge: Judge, pictures: np.ndarray) -> torch.Tensor:
-    """The judge's labels (n,)."""
-    with torch.inference_mode():
-        parts = [
-            judge(images_to_tensor(part)).argmax(1)
-            for part in torch.from_numpy(pictures).split(128)
-        ]
-    return torch.cat(parts)
-
-
-def evaluate(bundle: Path, epochs: Path, judge_folder: Path, out: Path, seed: int = 0) -> None:
-    """Write `scores.json`, `scores.md` and `grid.png` to `out`."""
-    data = PreparedSet(epochs)
-    rows, seen = data.epochs(), data.pictures()
-    locked = (rows["is_locked"] == 1).nonzero()[:, 0]
-    label, eeg = rows["label"][locked], rows.rows("eeg", locked).float()
-    painter = KeyframePainter.from_bundle(bundle, seed, threads=torch.get_num_threads())
-    judge = Judge.from_pretrained(judge_folder).eval()
-    generator = torch.Generator().manual_seed(seed)
-    shuffle = torch.randperm(len(eeg), generator=generator)
-    n_controls = min(len(eeg), 200)
-    noise = torch.randn(n_controls, *eeg.shape[1:], generator=generator)
-    conditions = {
-        "EEG": (eeg, label),
-        # The pictures of other trials: what a decoder that ignores the EEG would score.
-        "noise EEG": (noise, label[:n_controls]),
-        "zero EEG": (torch.zeros(n_controls, *eeg.shape[1:]), label[:n_controls]),
-    }
-    scores: dict[str, dict[str, dict[str, float]]] = {}
-    painted = np.empty(0)
-    for name, (x, y) in conditions.items():
-        pictures, probabilities = paint_all(painter, x)
-        named = judge_all(judge, pictures)
-        nearest = probabilities.argmax(1)
-        scores[name] = {
-            "judge": asdict(Score.of(int((named == y).sum()), len(y))),
-            "nearest_concept": asdict(Score.of(int((nearest == y).sum()), len(y))),
-        }
-        if name == "EEG":
-            painted = pictures
-            scores["shuffled EEG"] = {
-                "judge": asdict(Score.of(int((named[shuffle] == y).sum()), len(y))),
-                "nearest_concept": asdict(Score.of(int((nearest[shuffle] == y).sum()), len(y))),
-            }
-    pictures_seen = seen.rows("images", rows["image_id"][locked])
-    upper = judge_all(judge, pictures_seen.numpy())
-    scores["the seen pictures themselves"] = {
-        "judge": asdict(Score.of(int((upper == label).sum()), len(label)))
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    chance = painter.pipeline.concepts.chance
-    report = {"honesty": data.spec.get("honesty"), "chance": chance, "seed": seed, "scores": scores,
-              "simulation": data.spec.get("parameters")}  # fmt: skip
-    (out / "scores.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
-    lines = [
-        f"{data.spec.get('honesty')} EEG; 40 concepts, chance {chance:.1%}; 95 % intervals",
-        "",
-        "| condition | judge on the generated picture | nearest concept | trials |",
-        "| --- | --- | --- | --- |",
-    ]
-    for name, values in scores.items():
-        cells = [
-            f"{s['accuracy']:.1%} ({s['low']:.1%} to {s['high']:.1%})" if s else "–"
-            for s in (values.get("judge"), values.get("nearest_concept"))
-        ]
-        lines.append(f"| {name} | {cells[0]} | {cells[1]} | {values['judge']['n']} |")
-    (out / "scores.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines))
-    # Drawn by seed, never by hand.
-    chosen = torch.randperm(len(eeg), generator=generator)[:40]
-    pairs = [
-        np.concatenate(source[chosen[i : i + 10]], 1)
-        for i in range(0, 40, 10)
-        for source in (pictures_seen.numpy(), painted)
-    ]
-    grid(np.stack(pairs), 1).save(out / "grid.png")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("bundle", "epochs", "judge", "out"):
-        parser.add_argument(name, type=Path)
-    a = parser.parse_args()
-    evaluate(a.bundle, a.epochs, a.judge, a.out)
-
-
-if __name__ == "__main__":
-    main()
+    Raises
+    ------
+    PreparedSetError, EpochShapeError, ScorerError
+        The set, the bundle or the classifier do not go together; says why.
+    """
+    trials = Trials.choose(data, options)
+    names = label_names(data.spec, int(trials.label.max()))
+    if not isinstance(scorers.classifier, NotMeasured):
+        # Now rather than after the painting, which may take hours.
+        scorers.classifier.classes_of(names)
+    painted, conditions = paint_conditions(pipeline, data, trials, out / "decoded", options)
+    c = Comparison(trials, options, data.pictures(), painted, conditions)
+    nearest_metrics, nearest = by_concepts(c, pipeline, names)
+    if isinstance(scorers.classifier, NotMeasured):
+        found: Metrics = {"n_way": scorers.classifier}
+        naming: Naming | NotMeasured = nearest
+    else:
+        found, naming = by_classifier(c, scorers.classifier, names)
+    found |= nearest_metrics
+    if isinstance(scorers.encoder, NotMeasured):
+        found["clip"] = scorers.encoder
+    else:
+        found |= by_clip(c, scorers.encoder)
+    found |= by_pixels(c)
+    if isinstance(scorers.inception, NotMeasured):
+        found["fid"] = scorers.inception
+    else:
+        found["fid"] = by_inception(c, scorers.inception)
+    confounded = data.spec.get("confounding", {}).get("warning", "").removeprefix("WARNING: ")
+    warnings = [text[0].upper() + text[1:] for text in (confounded, *trials.warnings) if text]
+    honesty = data.spec.get("honesty", "unlabelled")
+    return Evaluation(found, c, names, naming, nearest, honesty, warnings)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -23,18 +22,21 @@ from models.eeg_encoder import EEGEncoder
 from models.errors import SplitError, TrainingError
 from models.losses import clip_loss
 from models.training.augment import augment, draw_augmentation
-from models.training.base import Base, ImageEncoder, encode_latents, load_base
+from models.training.base import Base, encode_latents, load_base
 from models.training.bundle import Sampler, concept_names, fit_concepts, save_bundle
 from models.training.config import FinetuneConfig, SplitBy
 from models.training.confounding import confounding
 from models.training.prepared import PreparedSet
 from models.training.presets import build_encoder
+from models.training.scorers import open_encoder
 from models.training.seen import SeenEpochs, encoded_pictures
 from models.training.splits import By, Split, split_rows
 from models.training.stage import Rows, run_stage
 
 # Epochs of held-out data that are scored at each checkpoint.
 HELD_OUT = 256
+# What "auto" splits by: the first that can be.
+AUTO: tuple[By, ...] = ("split", "session", "run", "block")
 # Of the contrast's softmax over pictures.
 TEMPERATURE = 0.1
 
@@ -258,8 +260,8 @@ def build_conditioner(
 
 def split_seen(
     data: PreparedSet, config: FinetuneConfig, say: Callable[[str], None]
-) -> tuple[SeenEpochs, SeenEpochs | None]:
-    """Training and validation epochs; says how they were split, and what that cannot mend."""
+) -> tuple[SeenEpochs, dict[str, SeenEpochs]]:
+    """Training epochs, and `val` and `test`; says how they were split and what it cannot mend."""
     every = SeenEpochs(data, kinds=config.epochs)
     columns = every.columns()
     shares = (config.validation_share, config.test_share)
@@ -267,7 +269,7 @@ def split_seen(
     say(split.sentence)
     if warning := confounding(columns, data.spec.get("is_block_design"), config.seed).warning:
         say(f"Warning: {warning}")
-    held_out = every.part(split.validation) if len(split.validation) else None
+    held_out = {"val": every.part(split.validation), "test": every.part(split.test)}
     return every.part(split.train), held_out
 
 
@@ -277,9 +279,9 @@ def split_seen_rows(
     """Split by what is asked for, or by the first that the set can be split by."""
     if by != "auto":
         return split_rows(columns, by, shares, seed)
-    for each in ("split", "session", "run", "block"):
+    for each in AUTO:
         try:
-            return split_rows(columns, cast("By", each), shares, seed)
+            return split_rows(columns, each, shares, seed)
         except SplitError as error:
             last = error
     raise last
@@ -306,7 +308,8 @@ def finetune(
     if not PartialState().is_main_process:
         say = _silent
     data = PreparedSet(prepared)
-    seen, validation = split_seen(data, config, say)
+    seen, held_out = split_seen(data, config, say)
+    validation = held_out["val"] if len(held_out["val"]) else None
     torch.manual_seed(config.seed)
     encoder = load_encoder(config, seen, prepared)
     base = load_base(config.base)
@@ -332,7 +335,7 @@ def finetune(
                 names, image_embeds, seen, validation or seen, encoder, conditioner, config.seed
             )
         sampler = Sampler(config.sampler_steps, config.guidance)
-        save_bundle(out / "bundle", base, encoder, conditioner, concepts, data, sampler)
+        save_bundle(out / "bundle", base, encoder, conditioner, concepts, data, held_out, sampler)
         say(f"{out / 'bundle'} holds the bundle: phosphene serve --bundle {out / 'bundle'}")
 
 
@@ -343,13 +346,13 @@ def encode_all(
     pictures = data.pictures()
     state = PartialState()
     folder = data.folder.resolve()
-    with state.main_process_first():
-        clip = ImageEncoder.from_pretrained(config.clip).to(state.device)
+    with torch.no_grad(), state.main_process_first():
+        clip = open_encoder(config.clip, state.device)
         base.vae.to(state.device)
         image_embeds = encoded_pictures(
             out / "cache" / "image_embeds.npy",
             pictures,
-            lambda x: clip(x.to(state.device)),
+            lambda x: F.normalize(clip(x), dim=1),
             f"{folder} by {config.clip}",
         )
         latents = encoded_pictures(

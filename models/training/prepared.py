@@ -19,6 +19,7 @@ Tensors stay memory-mapped: memory does not grow with the set.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,14 @@ class PreparedSet:
                 "Make one with `phosphene prepare`."
             )
         self.spec: dict[str, Any] = json.loads(spec.read_text(encoding="utf-8"))
+
+    def digest(self) -> str:
+        """What tells this set's epochs from others': a hash of their small columns."""
+        epochs = self.epochs()
+        sha = hashlib.sha256()
+        for name in ("label", "image_id", "subject", "session", "run", "t_onset"):
+            sha.update(epochs[name].numpy().tobytes())
+        return sha.hexdigest()[:16]
 
     def pictures(self) -> Shards:
         return Shards(self.folder, "pictures")

@@ -107,7 +107,9 @@ def split_rows(
     return Split(
         by,
         seed,
-        *(torch.from_numpy(part) for part in (train, validation, test)),
+        torch.from_numpy(train),
+        torch.from_numpy(validation),
+        torch.from_numpy(test),
         n_groups=(len(chosen[0]), len(chosen[1]), len(chosen[2])),
         n_left_out=len(label) - len(rows),
     )
@@ -158,17 +160,18 @@ def _blocks(columns: Columns, label: np.ndarray) -> np.ndarray:
 
 def _as_told(columns: Columns, seed: int) -> Split:
     told = _column(columns, "split")
-    parts = [np.flatnonzero(told == number) for number in range(3)]
-    if not len(parts[0]) or not len(parts[2]):
+    train, validation, test = (np.flatnonzero(told == number) for number in range(3))
+    if not len(train) or not len(test):
         raise SplitError(
-            f"The set tells of {len(parts[0])} rows for training and {len(parts[2])} for test. "
-            f"{_REMEDY}"
+            f"The set tells of {len(train)} rows for training and {len(test)} for test. {_REMEDY}"
         )
     return Split(
         "split",
         seed,
-        *(torch.from_numpy(part) for part in parts),
-        n_groups=(1, int(len(parts[1]) > 0), 1),
+        torch.from_numpy(train),
+        torch.from_numpy(validation),
+        torch.from_numpy(test),
+        n_groups=(1, int(len(validation) > 0), 1),
         n_left_out=int((told < 0).sum()),
     )
 

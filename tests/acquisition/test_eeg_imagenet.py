@@ -1,7 +1,9 @@
 import numpy as np
 
-from acquisition.eeg_imagenet import CH_NAMES, DREAMDIFFUSION_SPEC
+from acquisition.eeg_imagenet import DREAMDIFFUSION_SPEC
 from acquisition.montage import Montage, electrode_positions
+
+CH_NAMES = DREAMDIFFUSION_SPEC.ch_names
 
 
 def test_every_electrode_has_its_place() -> None:

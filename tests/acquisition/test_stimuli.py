@@ -30,6 +30,13 @@ def test_there_are_forty_concepts_each_with_its_own_class_name_and_character() -
     assert all(c.wnid.startswith("n") and len(c.wnid) == 9 for c in concepts())
 
 
+def test_imagenets_indices_are_in_the_order_of_the_wordnet_ids() -> None:
+    indices = [c.imagenet_index for c in sorted(concepts(), key=lambda c: c.wnid)]
+    assert indices == sorted(set(indices))
+    assert min(indices) >= 0
+    assert max(indices) < 1000
+
+
 def test_substitutions_are_named() -> None:
     notes = {c.name: c.note for c in concepts()}
     for name in ("car", "teapot", "golf", "basket", "postbox", "rocket", "shirt"):

@@ -68,7 +68,8 @@ def test_help_answers_at_once_and_loads_nothing_heavy() -> None:
     assert result.returncode == 0, result.stderr
     # 0.1 s on a quiet machine; the processor's time, since tests may share it.
     assert os.times().children_user - before < 1
-    for command in ("demo", "serve", "sources", "replay", "prepare", "import", "export", "doctor"):
+    for command in ("demo", "serve", "sources", "replay", "prepare", "pretrain", "finetune",
+                    "evaluate", "import", "export", "doctor"):  # fmt: skip
         assert command in result.stdout
 
 

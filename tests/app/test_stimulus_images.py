@@ -15,6 +15,7 @@ from app.prepare import Wanted, prepare_sources
 from app.skipped import Skipped
 from app.stimulus_images import StimulusFolder, StimulusImages, read_image
 from models.training.prepared import PreparedSet
+from tests.acquisition.made_recordings import XDFStream, noise, write_xdf
 from tests.app.test_prepare import write_muse_csv
 
 SPEC = EpochSpec(ch_names=CH_NAMES)
@@ -92,7 +93,7 @@ def test_pictures_are_the_square_in_the_middle(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "wide.png", 8), 255)
 
 
-@pytest.mark.parametrize("kind", ["CSV", "FIF"])
+@pytest.mark.parametrize("kind", ["CSV", "FIF", "XDF"])
 def test_recordings_of_any_kind_get_their_pictures(folder: Path, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "run.csv"
     write_muse_csv(path)  # markers 1 and 2 in turn
@@ -103,6 +104,16 @@ def test_recordings_of_any_kind_get_their_pictures(folder: Path, tmp_path: Path,
         raw.set_annotations(mne.Annotations(np.arange(4, 20, 2), 0, ["2", "1"] * 4))
         path = tmp_path / "run_raw.fif"
         raw.save(path, verbose="ERROR")
+    if kind == "XDF":
+        names, times = ("TP9", "AF7", "AF8", "TP10", "POz"), 100 + np.arange(256 * 20) / 256
+        shown = np.array([["2"], ["1"]] * 4, dtype=object)
+        path = write_xdf(
+            tmp_path / "run.xdf",
+            [
+                XDFStream("Muse", "EEG", 256.0, noise(256 * 20, 5), times, names, "uV", "EEG"),
+                XDFStream("Shown", "Markers", 0.0, shown, times[256 * np.arange(4, 20, 2)]),
+            ],
+        )
     said: list[str] = []
     wanted = Wanted(SPEC, stimuli=folder, pixels=16)
     n_epochs = prepare_sources(tmp_path / "set", [f"file:{path}"], wanted, said.append)

@@ -1,4 +1,6 @@
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +128,51 @@ def test_other_electrodes_and_rates_are_met(files: Files, tmp_path: Path) -> Non
     assert data.spec["units"].startswith("standard deviations")
 
 
+WRITING = """
+import sys
+from pathlib import Path
+import app.epoch_shards
+from acquisition.epoch_spec import EpochSpec
+from app.prepare import Wanted, prepare_sources
+
+app.epoch_shards.SHARD_BYTES = 8_000_000
+names = tuple(f"E{i}" for i in range(16))
+spec = EpochSpec(ch_names=names, sfreq=250, n_times=200, tmin=0.0, reference="none")
+found = []
+flush = app.epoch_shards.EpochShards.flush
+
+def noting(self):
+    flush(self)
+    text = Path("/proc/self/status").read_text()
+    found.append(int(text.partition("RssAnon:")[2].split()[0]) / 1024)
+
+app.epoch_shards.EpochShards.flush = noting
+n = prepare_sources(Path(sys.argv[2]), [f"things-eeg2:{sys.argv[1]}?part=training&metadata="
+                                        f"{sys.argv[1]}/image_metadata.npy"], Wanted(spec))
+print(n, len(found), max(found) - found[0])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="RssAnon is Linux's")
+def test_memory_does_not_grow_with_what_is_read_and_written(tmp_path: Path) -> None:
+    """128 MB of trials are read and 51 MB of epochs written within 30 MB more."""
+    names = [f"E{i}" for i in range(16)]
+    eeg = np.random.default_rng(0).normal(size=(1000, 4, 16, 250))
+    data = {"preprocessed_eeg_data": eeg, "ch_names": names, "times": np.arange(250) / 250}
+    (tmp_path / "preprocessed_eeg_training.npy").write_bytes(pickle.dumps(data, protocol=4))
+    listed = {"train_img_concepts": [str(i) for i in range(1000)], "train_img_files": ["x"] * 1000}
+    np.save(tmp_path / "image_metadata.npy", listed, allow_pickle=True)  # type: ignore[arg-type]
+    del eeg, data
+    done = subprocess.run(
+        [sys.executable, "-c", WRITING, str(tmp_path), str(tmp_path / "set")],
+        cwd=Path(__file__).resolve().parents[2], capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    n_epochs, n_shards, more = done.stdout.split()
+    assert (int(n_epochs), int(n_shards) > 5) == (4000, True)
+    assert float(more) < 30
+
+
 def test_two_subjects_share_their_pictures(files: Files, tmp_path: Path) -> None:
     prepare(tmp_path / "set", files.source("subject=1"), files.source("subject=2"))
     data = PreparedSet(tmp_path / "set")
@@ -150,7 +197,7 @@ def test_what_does_not_fit_gets_a_sentence(files: Files, tmp_path: Path) -> None
         prepare(tmp_path / "c", f"things-eeg2:{tmp_path}?images={files.images}")
     files.save("test", {"preprocessed_eeg_data": files.eeg["training"],
                         "ch_names": list(CH_NAMES), "times": np.arange(100)})  # fmt: skip
-    with pytest.raises(RecordingError, match=r"holds 6 images, but image_metadata.npy lists 2"):
+    with pytest.raises(RecordingError, match=r"holds 6 images, but image_metadata\.npy lists 2"):
         prepare(tmp_path / "d", files.source("part=test"))
     files.save("test", {"preprocessed_eeg_data": np.zeros((2, 3)),
                         "ch_names": list(CH_NAMES), "times": np.arange(100)})  # fmt: skip

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.measure import measure
+from benchmarks.training import WAYS, Way, markdown, measure_way
 from tests.tiny_bundle import make_tiny_bundle
 
 
@@ -28,7 +29,19 @@ def test_the_benchmarks_write_a_table_and_json(
         bundle = make_tiny_bundle(tmp_path / "bundle")
         out = tmp_path / "out"
         monkeypatch.setattr(
-            sys, "argv", ["bench", "--bundle", str(bundle), "--out", str(out), "--seconds", "0.01"]
+            sys,
+            "argv",
+            [
+                "bench",
+                "--bundle",
+                str(bundle),
+                "--out",
+                str(out),
+                "--seconds",
+                "0.01",
+                "--parts",
+                "stages",
+            ],
         )
         main()
     result = json.loads((out / "bench.json").read_text())
@@ -39,3 +52,17 @@ def test_the_benchmarks_write_a_table_and_json(
     table = (out / "bench.md").read_text()
     assert all(f"| {row['stage']} |" in table for row in result["rows"])
     assert table in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("stage", list(WAYS))
+def test_steps_of_training_are_measured(stage: str) -> None:
+    found = measure_way(stage, Way(is_bf16=True, is_checkpointed=True), "small", steps=1)
+    assert found["rows_per_second"] > 0
+    assert found["peak_mb"] > 50
+
+
+def test_the_table_of_training_says_what_each_means_brings() -> None:
+    values = {"seconds": 2.0, "rows_per_second": 4.0, "peak_mb": 2500.0}
+    ratios = {"speed_ratio": 1.5, "memory_ratio": 0.5}
+    table = markdown([{"stage": "pretrain", "way": "bf16", **values, **ratios}], "full")
+    assert "| pretrain | bf16 | 4 | 2 | 1.50x | 2.50 | 0.50x |" in table

@@ -6,6 +6,7 @@ import builtins
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ def test_a_checkpoint_of_pre_training_becomes_a_folder_that_loads(tmp_path: Path
     save_masked_autoencoder(model, tmp_path / "encoder")
     again = load_masked_autoencoder(tmp_path / "encoder")
     torch.testing.assert_close(masked_autoencoder_to_reference(again), tensors, rtol=0, atol=0)
-    assert again.decoder_blocks[0].attn.num_heads == CONFIG["decoder_num_heads"]
+    assert again.decoder_num_heads == CONFIG["decoder_num_heads"]
     assert_same(EEGEncoder.from_pretrained(tmp_path / "encoder" / "eeg_encoder"), model.encoder)
 
 
@@ -376,6 +377,10 @@ def test_heads_that_cannot_be_are_refused(tensors: Tensors) -> None:
     )
 
 
+def test_pictures_of_half_a_latent_are_refused(tensors: Tensors) -> None:
+    assert "Pictures of 100 pixels" in refused(tensors, replace(SIZES, img_size=100))
+
+
 def test_pre_training_names_what_is_missing_and_left_over() -> None:
     tensors = pretraining_tensors()
     for name in (
@@ -428,7 +433,7 @@ def test_a_malicious_pickle_is_refused_and_not_run(
     content = {"model_state_dict": {"a": torch.ones(2)}, "config": Program(function, argument)}
     path = tmp_path / "evil.pth"
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(CheckpointError, match=rf"wants to run \S*{name} .*was not run"):
+    with pytest.raises(CheckpointError, match=rf"wants \S*{name} to be run .*was not run"):
         read_checkpoint(path)
     assert not mark.exists()
 
@@ -466,7 +471,7 @@ def test_files_that_are_no_checkpoints_get_their_sentence(tmp_path: Path) -> Non
     with pytest.raises(CheckpointError, match=r"is no checkpoint"):
         read_checkpoint(page)
     torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(CheckpointError, match=r"holds a list"):
+    with pytest.raises(CheckpointError, match=r"holds a list, not named tensors"):
         read_checkpoint(tmp_path / "list.pth")
     torch.save({"model": {"a": 1}}, tmp_path / "number.pth")
     with pytest.raises(CheckpointError, match=r"holds a, which is no tensor"):

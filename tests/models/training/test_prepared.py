@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,41 @@ def test_rows_come_from_the_shards_that_hold_them_in_the_order_asked(folder: Pat
     index = torch.tensor([4, 0, 3, 2, 2])
     assert epochs.rows("eeg", index)[:, 0, 0].tolist() == index.tolist()
     assert epochs["label"].tolist() == [0, 1, 2, 3, 4]
+
+
+READING = """
+import sys, torch
+from pathlib import Path
+from models.training.prepared import PreparedSet
+
+def anonymous_megabytes():
+    line = next(l for l in Path("/proc/self/status").read_text().splitlines() if "RssAnon" in l)
+    return int(line.split()[1]) / 1024
+
+torch.ones(8)[torch.arange(4)].sum()  # what torch takes at its first use is not the set's
+before = anonymous_megabytes()
+epochs = PreparedSet(sys.argv[1]).epochs()
+total = 0.0
+for index in torch.arange(len(epochs)).split(64):
+    total += float(epochs.rows("eeg", index).sum())
+assert total != 0
+print(anonymous_megabytes() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="RssAnon is Linux's")
+def test_memory_does_not_grow_with_the_set(tmp_path: Path) -> None:
+    """300 MB are read in batches; what is not backed by the files stays below 30 MB."""
+    (tmp_path / "spec.json").write_text("{}")
+    for number in range(10):
+        eeg = torch.ones(900, 32, 260)
+        save_file({"eeg": eeg}, tmp_path / f"epochs-{number:05d}.safetensors")
+    done = subprocess.run(
+        [sys.executable, "-c", READING, str(tmp_path)],
+        cwd=Path(__file__).resolve().parents[3], capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 30
 
 
 def test_missing_and_damaged_sets_get_their_sentence(folder: Path, tmp_path: Path) -> None:

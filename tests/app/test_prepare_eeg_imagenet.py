@@ -9,11 +9,12 @@ import torch
 from PIL import Image
 from scipy.interpolate import interp1d
 
+from acquisition.eeg_imagenet import REFERENCE_SPEC
 from acquisition.epoch_spec import EpochSpec
 from acquisition.errors import RecordingError
 from acquisition.source import SourceOptions
 from acquisition.stimuli import concepts
-from app.eeg_imagenet import is_reference, reference_spec, stretch
+from app.eeg_imagenet import is_reference, stretch
 from app.errors import SettingsError
 from app.prepare import Wanted, prepare_sources
 from models.training.prepared import PreparedSet
@@ -76,7 +77,7 @@ def files(tmp_path: Path) -> Files:
 
 def prepare(out: Path, source: str, spec: EpochSpec | None = None, **wanted: Any) -> list[str]:
     said: list[str] = []
-    prepare_sources(out, [source], Wanted(spec or reference_spec(), **wanted), said.append)
+    prepare_sources(out, [source], Wanted(spec or REFERENCE_SPEC, **wanted), said.append)
     return said
 
 
@@ -156,7 +157,7 @@ def test_another_specification_is_met_by_the_house_s_resampler(
 
     data = PreparedSet(tmp_path / "set")
     row = data.epochs().rows("eeg", torch.tensor([0])).numpy()[0]
-    at = np.array([reference_spec().ch_names.index(name) for name in spec.ch_names])
+    at = np.array([REFERENCE_SPEC.ch_names.index(name) for name in spec.ch_names])
     exact = files.trials[0]["eeg"].numpy()[at, 40:440:4]  # the grids meet at every 4 ms
     assert np.abs(row - exact).max() < 2e-3
     assert "1000 to 250 Hz by windowed-sinc" in data.spec["sources"][0]["treatment"]
@@ -164,7 +165,7 @@ def test_another_specification_is_met_by_the_house_s_resampler(
 
 
 def test_a_window_that_the_trials_do_not_cover_is_refused(files: Files, tmp_path: Path) -> None:
-    spec = EpochSpec(ch_names=reference_spec().ch_names)
+    spec = EpochSpec(ch_names=REFERENCE_SPEC.ch_names)
     with pytest.raises(RecordingError, match=r"wants -0\.100 to 0\.924 s\. Give another with"):
         prepare(tmp_path / "set", files.source(), spec)
 
@@ -173,7 +174,7 @@ def test_normalisation_of_data_without_unit_knows_no_microvolt(
     files: Files, tmp_path: Path
 ) -> None:
     for name, options in (("none", SourceOptions()), ("volts", SourceOptions(unit="V"))):
-        spec = replace(reference_spec(), normalisation="channel")
+        spec = replace(REFERENCE_SPEC, normalisation="channel")
         prepare(tmp_path / name, files.source(), spec, options=options)
         eeg = PreparedSet(tmp_path / name).epochs().rows("eeg", torch.arange(2))
         np.testing.assert_allclose(eeg.std(dim=2, correction=0), 1, atol=1e-4)
@@ -225,7 +226,7 @@ def test_other_files_get_a_sentence(files: Files, tmp_path: Path) -> None:
 
 
 def test_the_specification_of_the_reference_is_valid_and_known_as_such() -> None:
-    spec = reference_spec()
+    spec = REFERENCE_SPEC
     assert (spec.n_channels, len(set(spec.ch_names)), spec.n_times) == (128, 128, 512)
     assert (spec.ch_names[28], spec.ch_names[29], spec.ch_names[30]) == ("O1", "Oz", "O2")
     assert is_reference(spec)

@@ -16,9 +16,9 @@ from acquisition.epoch_spec import EpochSpec
 from acquisition.montage import Montage
 from acquisition.simulated import CH_NAMES
 from app.bundle import read_epoch_spec
+from app.checkpoints import unfinished
 from app.cli import main
 from app.errors import ExitCode, SummaryError
-from app.published import unfinished
 from models.masked_autoencoder import load_masked_autoencoder, save_masked_autoencoder
 from models.painter import KeyframePainter
 from models.pipeline import load_bundle

@@ -99,10 +99,10 @@ def export_folder(folder: Path, out: Path, say: Callable[[str], None]) -> None:
     if (folder / DECODER).is_file():
         autoencoder = load_masked_autoencoder(folder)
         tensors = masked_autoencoder_to_reference(autoencoder)
-        heads = autoencoder.decoder_blocks[0].attn.num_heads
         content = {
             "model": tensors,
-            "config": _config(autoencoder.encoder) | {"decoder_num_heads": heads},
+            "config": _config(autoencoder.encoder)
+            | {"decoder_num_heads": autoencoder.decoder_num_heads},
         }
         lost = "the state of the optimiser and the number of the pass"
     else:
