@@ -90,7 +90,7 @@ def train_drawn_model(out: Path, steps: float = 1.0) -> tuple[Path, Path]:
             out / "vae" / "vae",
             out / "clip" / "clip",
             out / "unet",
-            schedule(2500, 24, 1e-3),
+            schedule(1200, 16, 1e-3),
             CHANNELS,
         )
     return base, out / "clip" / "clip"
