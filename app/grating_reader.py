@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from app.gratings import DEGREES, FIXATION_DEGREES, GRATINGS, HIGH, ORIENTATIONS
+from app.gratings import DEGREES, FIXATION_DEGREES, HIGH, ORIENTATIONS
 
 # A Gaussian whose transfer at the high frequency is 1 %: exp(-2 (pi f s)^2) = 0.01.
 BLUR_CYCLES = 0.48
@@ -43,7 +43,7 @@ def read_grating(picture: np.ndarray, degrees: float = DEGREES) -> Reading:
     picture : array of shape (pixels, pixels, 3), uint8.
     degrees : width of the picture.
 
-    >>> from app.gratings import draw_grating
+    >>> from app.gratings import GRATINGS, draw_grating
     >>> [read_grating(draw_grating(g)).label for g in GRATINGS]
     [0, 1, 2, 3, 4, 5, 6, 7]
     """

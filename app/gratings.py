@@ -53,9 +53,7 @@ class Grating:
 
 # A picture's id is its place here; so is the label of its epochs.
 GRATINGS = tuple(Grating(sf, orientation) for sf in (LOW, HIGH) for orientation in ORIENTATIONS)
-NAMES = tuple(
-    f"{band} {orientation}°" for band in ("low", "high") for orientation in ORIENTATIONS
-)
+NAMES = tuple(f"{band} {orientation}°" for band in ("low", "high") for orientation in ORIENTATIONS)
 CAPTIONS = tuple(
     f"grating {band} {orientation}" for band in ("low", "high") for orientation in ORIENTATIONS
 )

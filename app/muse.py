@@ -23,6 +23,8 @@ from acquisition.epoch_spec import EpochSpec
 from acquisition.source import SourceOptions
 from app import face_house, gratings
 from app.errors import SettingsError
+from app.face_house_reader import read_sketch
+from app.grating_reader import read_grating
 from app.prepare import Wanted, prepare_sources
 from models.training.lda import Windows, candidates
 
@@ -57,6 +59,8 @@ class Case:
     draw : a picture by its place, varied where a generator is given; array of shape
         (pixels, pixels, 3), uint8.
     captions : of the pictures, for the image model.
+    families : of the pictures; what is easier to tell than the picture itself.
+    read : a picture to a score for each of `names`, from the picture alone.
     held_out : column of the prepared set whose values are held out together.
     about : what the pictures are, for the reports.
     """
@@ -66,6 +70,8 @@ class Case:
     names: tuple[str, ...]
     draw: Callable[[int, np.random.Generator | None], np.ndarray]
     captions: tuple[str, ...]
+    families: tuple[int, ...]
+    read: Callable[[np.ndarray], np.ndarray]
     held_out: str
     about: str
 
@@ -148,6 +154,15 @@ def _draw_sketch(number: int, rng: np.random.Generator | None) -> np.ndarray:
     return face_house.draw_sketch(face_house.vary(sketch, rng) if rng else sketch, PIXELS)
 
 
+def _read_grating(picture: np.ndarray) -> np.ndarray:
+    return np.eye(len(gratings.GRATINGS))[read_grating(picture).label]
+
+
+def _read_sketch(picture: np.ndarray) -> np.ndarray:
+    towards_face = read_sketch(picture)
+    return np.array([-towards_face, towards_face])
+
+
 _CODES = {
     name: (band, orientation)
     for name, (band, orientation) in zip(
@@ -166,6 +181,8 @@ CASES = {
         names=gratings.NAMES,
         draw=_draw_grating,
         captions=gratings.CAPTIONS,
+        families=(0, 0, 0, 0, 1, 1, 1, 1),
+        read=_read_grating,
         held_out="position",
         about="the middle 3 x 3 degrees of the gratings that were shown, drawn again",
     ),
@@ -175,6 +192,8 @@ CASES = {
         names=face_house.NAMES,
         draw=_draw_sketch,
         captions=face_house.CAPTIONS,
+        families=(0, 1),
+        read=_read_sketch,
         held_out="run",
         about="drawn stand-ins for a face and a house; which photographs were shown is not known",
     ),
