@@ -16,28 +16,33 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 
-from app.drawn_model import train_drawn_model
+from app.drawn_model import CHANNELS, train_drawn_model
 from app.epoch_shards import EpochShards, PreparedEpoch
 from app.errors import sentence
 from app.muse import CASES, SPEC, Case, prepare_unlabelled
 from app.picture_shards import PictureShards
 from app.real_report import write_report
+from models.eeg_encoder import EEGEncoder
 from models.pipeline import load_bundle
-from models.training.config import FinetuneConfig, PretrainConfig
+from models.training.align import AlignTask, build_conditioner
+from models.training.config import FinetuneConfig, PretrainConfig, Schedule
 from models.training.finetune import finetune
 from models.training.gaussian_epochs import GaussianEpochs, choose_kept
 from models.training.prepared import PreparedSet
 from models.training.pretrain import pretrain
+from models.training.stage import run_stage
+from models.training.viewed import ViewedSet
 
 N_FOLDS = 5
-N_DRAWN = 2048
+# Fewer are learnt by heart: with 2,048 the band of 86 % was told, with these of 90 %.
+N_DRAWN = 16384
 # Painted with guidance so that a picture follows the likelier answer, as a decision does;
 # without, it would be drawn from all that the EEG leaves possible.
 GUIDANCE = 4.0
@@ -168,6 +173,31 @@ def paint(bundle: Path, eeg: np.ndarray, seed: int = 0) -> np.ndarray:
     return np.concatenate(pictures)
 
 
+def align(out: Path, prepared: Path, encoder: Path, clip: Path, n_labels: int, n: int) -> Path:
+    """Learn what CLIP says of the pictures before there is a U-Net, once: it is cheap.
+
+    Parameters
+    ----------
+    encoder : pre-trained.
+    n : steps.
+
+    Returns
+    -------
+    folder of the encoder and the conditioner.
+    """
+    if not (out / "conditioner" / "config.json").is_file():
+        torch.manual_seed(0)
+        started = EEGEncoder.from_pretrained(encoder / "eeg_encoder")
+        conditioner = build_conditioner(started, 4 * CHANNELS[0])
+        # Drawn epochs vary enough, and of five electrodes none may be silenced.
+        task = AlignTask(started, conditioner, ViewedSet(prepared, clip), n_labels, 0.0)
+        lessons = Schedule(n, 128, 1e-3, n // 10, weight_decay=0.05, ema_decay=0.98)
+        run_stage(out, task, lessons)
+        started.save_pretrained(out / "eeg_encoder")
+        conditioner.save_pretrained(out / "conditioner")
+    return out
+
+
 def decode_fold(
     out: Path, prepared: Path, trials: Recorded, fold: int, config: FinetuneConfig
 ) -> np.ndarray:
@@ -201,11 +231,11 @@ def run(name: str, data: Path, out: Path, steps: float = 1.0, folds: int | None 
             steps=n_pretrain, batch=128, lr=1e-3, warmup=n_pretrain // 10, preset="headset"
         ),
     )
-    n_steps = max(2, round(400 * steps))
+    n_align, n_steps = max(2, round(800 * steps)), max(2, round(150 * steps))
     config = FinetuneConfig(
         steps=n_steps,
         batch=24,
-        lr=1e-3,
+        lr=2e-4,
         warmup=n_steps // 10,
         decay="cosine",
         weight_decay=0.05,
@@ -213,7 +243,6 @@ def run(name: str, data: Path, out: Path, steps: float = 1.0, folds: int | None 
         ema_decay=0.99,
         base=str(base),
         clip=str(clip),
-        encoder=str(here / "pretrain"),
         preset="headset",
         split="split",
         contrast_weight=1.0,
@@ -226,7 +255,16 @@ def run(name: str, data: Path, out: Path, steps: float = 1.0, folds: int | None 
     painted = np.zeros((len(trials.label), *case.draw(0, None).shape), np.uint8)
     for fold in wanted:
         prepared = write_fold(here / f"fold-{fold}" / "set", case, trials, trials.label, fold)
-        images = decode_fold(here / f"fold-{fold}" / "stage", prepared, trials, fold, config)
+        aligned = align(
+            here / f"fold-{fold}" / "align",
+            prepared,
+            here / "pretrain",
+            clip,
+            len(case.names),
+            n_align,
+        )
+        ours = replace(config, encoder=str(aligned))
+        images = decode_fold(here / f"fold-{fold}" / "stage", prepared, trials, fold, ours)
         painted[trials.fold == fold] = images
         reading = [case.read(p) for p in images]
         told = trials.label[trials.fold == fold]
