@@ -37,10 +37,10 @@ def test_losses_count_hidden_tokens_only() -> None:
     mask = torch.zeros(1, 8)
     mask[:, 2] = 1
     assert guess_losses(eeg, mask, patchify) == pytest.approx(
-        {"mean": 9.0, "linear interpolation": 9.0}
+        {"mean of the kept": 9.0, "mean of all": (3 - 3 / 8) ** 2, "linear interpolation": 9.0}
     )
     mask[:, 5] = 1
-    assert guess_losses(eeg, mask, patchify)["mean"] == pytest.approx(4.5)
+    assert guess_losses(eeg, mask, patchify)["mean of the kept"] == pytest.approx(4.5)
 
 
 def test_interpolation_beats_the_mean_where_the_signal_is_slow() -> None:
@@ -48,4 +48,4 @@ def test_interpolation_beats_the_mean_where_the_signal_is_slow() -> None:
     eeg = torch.sin(2 * torch.pi * time)[None, None].repeat(4, 3, 1)
     mask = (torch.rand(4, 32, generator=torch.Generator().manual_seed(0)) < 0.5).float()
     losses = guess_losses(eeg, mask, patchify)
-    assert losses["linear interpolation"] < 0.2 * losses["mean"]
+    assert losses["linear interpolation"] < 0.2 * losses["mean of the kept"]
