@@ -115,9 +115,9 @@ class Server:
 
     def paint(self, number, pixels=8):
         header = {
-            "number": number, "picture": number, "epoch": number, "kind": "sliding",
+            "number": number, "epoch": number, "kind": "sliding",
             "t_eeg": time.monotonic() - 0.3, "t_painted": time.monotonic(), "seed": 0,
-            "state": "painted", "height": pixels, "width": pixels, "concepts": [],
+            "height": pixels, "width": pixels, "concepts": [],
             "chance": 0.025, "is_sure": True, "honesty": "simulated",
         }  # fmt: skip
         rgb = np.random.default_rng(number).integers(0, 256, (pixels, pixels, 3), np.uint8)
