@@ -24,7 +24,7 @@ from acquisition.errors import SourceError
 from acquisition.montage import Montage
 from acquisition.parameters import check_parameters
 from acquisition.recording import Recording, load_recording
-from acquisition.simulated import BLOCK, CH_NAMES, SFREQ, SimulatedSubject
+from acquisition.simulated_subject import BLOCK, CH_NAMES, SFREQ, SimulatedSubject
 from acquisition.source import Chunk, Marker, SourceOptions, parse_source
 from acquisition.stimuli import Composition, concepts, random_composition
 from acquisition.stream_info import StreamInfo

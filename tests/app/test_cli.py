@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import app.serve
-from acquisition.simulated import CH_NAMES
+from acquisition.simulated_subject import CH_NAMES
 from app.cli import app as commands
 from app.cli import main
 from app.errors import AddressError, ExitCode

@@ -10,7 +10,7 @@ from acquisition.epochs import EpochStream
 from acquisition.errors import SourceError
 from acquisition.montage import Montage
 from acquisition.recording import Recording
-from acquisition.simulated import BLOCK, CH_NAMES, SFREQ, SimulatedSubject
+from acquisition.simulated_subject import BLOCK, CH_NAMES, SFREQ, SimulatedSubject
 from acquisition.source import Marker, Reading
 from acquisition.stimuli import Composition, concepts
 from acquisition.stream_info import StreamInfo
