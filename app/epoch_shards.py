@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from app.errors import SummaryError
 
 # 34 MB where an epoch has 32 channels and 256 samples.
 SHARD = 1024
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn what keeps the block from writing a prepared set (no right, no room) into a sentence."""
+    try:
+        yield
+    # safetensors tells of a full disk by an error of its own.
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise SummaryError(
+            f"The prepared set cannot be written to {folder} ({reason}). "
+            "Give a folder that can be made, on a disk with room."
+        ) from error
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,13 +65,8 @@ class EpochShards:
     """
 
     def __init__(self, folder: Path) -> None:
-        try:
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SummaryError(
-                f"The prepared set cannot be written to {folder} ({error.strerror}). "
-                "Give a folder that can be made."
-            ) from error
         if any(folder.glob("epochs-*.safetensors")):
             raise SummaryError(
                 f"{folder} holds prepared epochs already. Give another folder, or delete it."
@@ -65,7 +77,13 @@ class EpochShards:
         self.n_epochs = 0
 
     def append(self, epoch: PreparedEpoch, subject: int, session: int, run: int) -> None:
-        """Add a row; a full shard is written at once."""
+        """Add a row; a full shard is written at once.
+
+        Raises
+        ------
+        SummaryError
+            The shard cannot be written.
+        """
         self._rows.append((epoch, subject, session, run))
         self.n_epochs += 1
         if len(self._rows) == SHARD:
@@ -87,6 +105,7 @@ class EpochShards:
             name: np.array(values, np.int64)
             for name, values in zip(("subject", "session", "run"), numbers, strict=True)
         }
-        save_file(columns, self._folder / f"epochs-{self._n_shards:05d}.safetensors")
+        with writing(self._folder):
+            save_file(columns, self._folder / f"epochs-{self._n_shards:05d}.safetensors")
         self._n_shards += 1
         self._rows.clear()

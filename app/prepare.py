@@ -28,7 +28,7 @@ from acquisition.simulated_subject import BLOCK, CH_NAMES, SFREQ, SimulatedSubje
 from acquisition.source import Chunk, Marker, SourceOptions, parse_source
 from acquisition.stimuli import Composition, concepts, random_composition
 from acquisition.stream_info import StreamInfo
-from app.epoch_shards import EpochShards, PreparedEpoch
+from app.epoch_shards import EpochShards, PreparedEpoch, writing
 from app.errors import SettingsError
 from app.pictures import render
 
@@ -46,26 +46,33 @@ NOTHING: What = (-1, -1)
 def write_pictures(
     out: Path, compositions: list[Composition], seed: int, pixels: int = 128
 ) -> None:
-    """Render compositions into a prepared set of pictures with captions."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Render compositions into a prepared set of pictures with captions.
+
+    Raises
+    ------
+    SummaryError
+        They cannot be written.
+    """
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
     for number, first in enumerate(range(0, len(compositions), SHARD)):
         part = compositions[first : first + SHARD]
-        save_file(
-            {
-                "images": np.stack([render(c, pixels) for c in part]),
-                "label": np.array([c.label for c in part], np.int64),
-            },
-            out / f"pictures-{number:05d}.safetensors",
-        )
+        columns = {
+            "images": np.stack([render(c, pixels) for c in part]),
+            "label": np.array([c.label for c in part], np.int64),
+        }
+        with writing(out):
+            save_file(columns, out / f"pictures-{number:05d}.safetensors")
     captions = [c.caption for c in compositions]
-    (out / "pictures.json").write_text(json.dumps(captions), encoding="utf-8")
     spec = {
         "kind": "pictures of the 40 concepts, drawn from Noto Color Emoji (OFL)",
         "concepts": [c.name for c in concepts()],
         "pixels": pixels,
         "seed": seed,
     }
-    (out / "spec.json").write_text(json.dumps(spec, indent=2), encoding="utf-8")
+    with writing(out):
+        (out / "pictures.json").write_text(json.dumps(captions), encoding="utf-8")
+        (out / "spec.json").write_text(json.dumps(spec, indent=2), encoding="utf-8")
 
 
 def prepare_pictures(out: Path, n: int, seed: int) -> None:
@@ -355,9 +362,11 @@ def _write_spec(
     }
     if honesty == "simulated":
         spec["concepts"] = [c.name for c in concepts()]
-        rendered = [c.to_dict() for c in seen]
-        (out / "compositions.json").write_text(json.dumps(rendered), encoding="utf-8")
     else:
         spec["labels"] = dict(labels)
-    # Last: a folder without it is no prepared set, should this be interrupted.
-    (out / "spec.json").write_text(json.dumps(spec, indent=2), encoding="utf-8")
+    with writing(out):
+        if honesty == "simulated":
+            rendered = [c.to_dict() for c in seen]
+            (out / "compositions.json").write_text(json.dumps(rendered), encoding="utf-8")
+        # Last: a folder without it is no prepared set, should this be interrupted.
+        (out / "spec.json").write_text(json.dumps(spec, indent=2), encoding="utf-8")
