@@ -163,8 +163,7 @@ class BrainFlowSource:
     def _lost(self) -> Reading:
         why = f" ({self._restart_error})" if self._restart_error else ""
         message = (
-            f"{self.info.name} is silent; starting it anew{why}. "
-            "Is it on, charged and in reach?"
+            f"{self.info.name} is silent; starting it anew{why}. Is it on, charged and in reach?"
         )
         return Reading(state="reconnecting", message=message)
 

@@ -287,6 +287,8 @@ def test_there_is_an_end_to_viewers(server, monkeypatch):
             pass
         assert refused.value.response.status_code == 503
         assert b"2 viewers already" in refused.value.response.body
+        with server.http() as client:
+            assert "2 viewers already" in client.get("/healthz").json()["refusal"]
 
 
 # Traces and state
@@ -544,11 +546,14 @@ def test_beyond_loopback_viewers_need_a_token(remote):
     assert refused.value.response.status_code == 401
     with remote.http(origin=remote.origin) as client:
         assert client.get("/metrics").status_code == 401
-        assert "children" not in client.get("/healthz").json()
+        health = client.get("/healthz").json()
+        assert "children" not in health
+        assert health["refusal"].startswith("Viewers need a token here.")
         # The page itself holds nothing; it must come to take the token.
         assert client.get("/").status_code == 200
         assert client.post("/api/viewer", json={"token": VIEWER}).json() == {"role": "viewer"}
         assert client.get("/metrics").status_code == 200
+        assert "refusal" not in client.get("/healthz").json()
         assert client.post("/api/control", json={"action": "stop"}).status_code == 401
 
 

@@ -251,6 +251,19 @@ def test_the_page_comes_back_without_reload_when_the_server_does(page: Any, room
         again.close()
 
 
+def test_who_may_not_watch_is_told_why(page: Any, room: Room, monkeypatch: Any) -> None:
+    monkeypatch.setattr("app.server.MAX_VIEWERS", 0)
+    # Health is well: the browser complains of any other answer.
+    room.acquire()
+    room.work()
+    page.goto(room.address)
+    page.keyboard.press("Enter")
+    wait_for_text(page, "sentence", "There are 0 viewers already; try again later.")
+    monkeypatch.undo()
+    wait_until(lambda: len(room.hub.viewers) == 1)
+    wait_for_text(page, "sentence", "")
+
+
 def test_escape_makes_the_picture_stand_still(page: Any, room: Room) -> None:
     begin(page, room)
     room.show(plain(TEAL))
