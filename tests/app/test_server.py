@@ -231,7 +231,8 @@ def test_a_page_that_never_acknowledges_gets_two_frames_only(server):
         receive(ws, "state")
         for number in range(1, 8):
             server.paint(number)
-            time.sleep(0.01)
+            n_sent = min(number, 2)
+            server.until(lambda n_sent=n_sent: server.hub.counts()["frames_sent"] == n_sent)
         first, second = receive(ws, "frame"), receive(ws, "frame")
         assert (first.header["picture"], second.header["picture"]) == (1, 2)
         nothing_but_states(ws, 0.7)
