@@ -216,13 +216,11 @@ class Worker:
         rgb = painted.rgb
         frame = {
             "number": self._number,
-            "picture": self._number,
             "epoch": header["number"],
             "kind": header["kind"],
             "t_eeg": header["t_last"],
             "t_painted": t_painted,
             "seed": self._seed,
-            "state": "painted",
             "height": rgb.shape[0],
             "width": rgb.shape[1],
             "concepts": [
