@@ -204,6 +204,7 @@ def create_app(relay: Relay, web_folder: Path = WEB) -> FastAPI:
         except _Refusal as refusal:
             await websocket.send_denial_response(_sentence(refusal.status, str(refusal)))
             return
+        assert role is not None  # whoever has none was refused
         await websocket.accept()
         await serve_viewer(websocket, relay, role)
 
