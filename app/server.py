@@ -137,13 +137,13 @@ def create_app(relay: Relay, web_folder: Path = WEB) -> FastAPI:
             found = origin or "nowhere (there is no Origin)"
             raise _Refusal(403, FOREIGN_ORIGIN.format(found=found, expected=rights.address))
 
-    def why_not(role: Role | None) -> _Refusal | None:
-        """What keeps someone from watching."""
+    def admit(role: Role | None) -> Role:
+        """Let someone watch, or refuse it."""
         if role is None:
-            return _Refusal(401, NO_VIEWER_TOKEN)
+            raise _Refusal(401, NO_VIEWER_TOKEN)
         if len(relay.hub.viewers) >= MAX_VIEWERS:
-            return _Refusal(503, f"There are {MAX_VIEWERS} viewers already; try again later.")
-        return None
+            raise _Refusal(503, f"There are {MAX_VIEWERS} viewers already; try again later.")
+        return role
 
     @app.get("/healthz")
     async def healthz(request: Request) -> Response:
@@ -152,8 +152,10 @@ def create_app(relay: Relay, web_folder: Path = WEB) -> FastAPI:
         role = rights.role(request.cookies)
         if role:
             report["children"] = children
-        # A browser does not tell a page why its WebSocket was refused.
-        if refusal := why_not(role):
+        try:
+            admit(role)
+        except _Refusal as refusal:
+            # A browser does not tell a page why its WebSocket was refused.
             report["refusal"] = str(refusal)
         return JSONResponse(report, 200 if is_well else 503)
 
@@ -199,8 +201,7 @@ def create_app(relay: Relay, web_folder: Path = WEB) -> FastAPI:
                 check_origin(origin, host)
             elif role == "operator":
                 role = "viewer"
-            if refusal := why_not(role):
-                raise refusal
+            role = admit(role)
         except _Refusal as refusal:
             await websocket.send_denial_response(_sentence(refusal.status, str(refusal)))
             return
