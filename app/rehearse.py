@@ -36,14 +36,14 @@ class Rehearsal:
     trials : held-out trials that are painted and scored.
     """
 
-    sessions: int = 4
-    seconds: float = 600.0
+    sessions: int = 10
+    seconds: float = 900.0
     pictures: int = 2000
-    clip_steps: int = 100
-    judge_steps: int = 150
-    pretrain_steps: int = 60
-    finetune_steps: int = 150
-    trials: int = 40
+    clip_steps: int = 60
+    judge_steps: int = 120
+    pretrain_steps: int = 50
+    finetune_steps: int = 250
+    trials: int = 32
 
 
 QUICK = Rehearsal(4, 130.0, 80, 2, 2, 2, 2, 4)

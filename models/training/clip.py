@@ -66,6 +66,7 @@ def build_clip(words: Words, pixels: int = 128) -> CLIPModel:
         "vocab_size": words.end + 1,
         "num_hidden_layers": 2,
         "max_position_embeddings": MAX_WORDS,
+        "bos_token_id": None,
         "eos_token_id": words.end,
         "pad_token_id": 0,
     }
