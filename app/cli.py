@@ -300,8 +300,11 @@ def rehearse(
 
     Started again with the same folder it goes on from where it was.
     """
+    from app.quiet import silence_libraries
     from app.rehearse import QUICK, Rehearsal, rehearse
 
+    if not settings.debug:
+        silence_libraries()
     print(rehearse(settings, out, QUICK if quick else Rehearsal(), say))
 
 
