@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,14 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from acquisition.channels import select_eeg
-from acquisition.errors import SourceError
+from acquisition.errors import RecordingError, SourceError
 from acquisition.gaps import SampleGrid, find_missing, level
 from acquisition.parameters import check_parameters, flag, number
 from acquisition.recorded_stream import RecordedStream, choose_eeg, read_streams
 from acquisition.source import Chunk, Marker, Source, SourceOptions
 from acquisition.stream_info import StreamInfo
 
-_PARAMETERS = ("speed", "loop", "stream", "board", "partial")
+_PARAMETERS = ("speed", "loop", "stream", "board", "partial", "markers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,10 @@ def load_recording(
     ----------
     path : of any format that `read_streams` reads.
     options : names and unit of the channels, over what the file says.
-    parameters : `stream` (name of the EEG stream, where there are several), and those of
-        `read_streams`.
+    parameters : `stream` (name of the EEG stream, where there are several), `markers` (JSON
+        file that says what the file's markers are called here, such as
+        `{"2/1/45": "onset/high 45°", "4/1/45": "offset"}`; others keep their names), and
+        those of `read_streams`.
 
     Raises
     ------
@@ -83,7 +86,12 @@ def load_recording(
     """
     options, parameters = options or SourceOptions(), parameters or {}
     streams = read_streams(path, parameters)
-    return as_recording(path.name, streams, options, parameters.get("stream", ""))
+    recording = as_recording(path.name, streams, options, parameters.get("stream", ""))
+    if not parameters.get("markers"):
+        return recording
+    names = _marker_names(Path(parameters["markers"]).expanduser())
+    renamed = [replace(m, label=names.get(m.label, m.label)) for m in recording.markers]
+    return replace(recording, markers=tuple(renamed))
 
 
 def as_recording(
@@ -116,6 +124,22 @@ def as_recording(
             sorted(_move(markers, eeg.timestamps, timestamps), key=lambda m: m.timestamp)
         ),
     )
+
+
+def _marker_names(path: Path) -> dict[str, str]:
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecordingError(
+            f"The names of markers cannot be read from {path} ({error}). "
+            'Give a JSON file, such as {"1": "onset/cat", "2": "offset"}.'
+        ) from error
+    if not isinstance(names, dict) or not all(isinstance(n, str) for n in names.values()):
+        raise RecordingError(
+            f"{path} does not name markers. Expected one JSON object from the file's labels to "
+            'names, such as {"1": "onset/cat", "2": "offset"}.'
+        )
+    return names
 
 
 def _missing(stream: RecordedStream) -> np.ndarray:

@@ -119,12 +119,15 @@ def _eeg(
 def _marker_streams(
     path: Path, times: np.ndarray, columns: np.ndarray, names: list[str]
 ) -> list[RecordedStream]:
-    """A marker for each sample at which a marker column is not zero."""
+    """A marker for each sample at which a marker column is not zero.
+
+    Its label is the values of all columns with slashes between, as mne names events that
+    have several properties: `2/1/45`. The details hold them by column.
+    """
     at = np.flatnonzero(np.any(columns != 0, axis=1))
     if not len(at):
         return []
-    # The label is the first column's value; the others (orientation, contrast) are details.
-    labels = [next(f"{v:g}" for v in columns[i] if v) for i in at]
+    labels = ["/".join(f"{v:g}" for v in columns[i]) for i in at]
     details = [{n: float(v) for n, v in zip(names, columns[i], strict=True)} for i in at]
     return [
         RecordedStream(

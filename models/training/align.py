@@ -34,41 +34,59 @@ TEMPERATURE = 0.1
 CONTEXT_WEIGHT = 5.0
 
 
-def build_conditioner(encoder: EEGEncoder) -> EEGConditioner:
+def build_conditioner(
+    encoder: EEGEncoder, time_embed_dim: int = TIME_EMBED_DIM
+) -> EEGConditioner:
     """The scale model's conditioner: 16 x 128 context, as its text encoder's."""
     conditioner: EEGConditioner = EEGConditioner(
         encoder.n_tokens,
         encoder.config.embed_dim,
         n_context=16,
         cross_attention_dim=128,
-        time_embed_dim=TIME_EMBED_DIM,
+        time_embed_dim=time_embed_dim,
         clip_dim=128,
     )
     return conditioner
 
 
 class AlignTask(nn.Module):
-    """Learns what CLIP and its text encoder say of the picture that was seen."""
+    """Learns what CLIP and its text encoder say of the picture that was seen.
+
+    Parameters
+    ----------
+    encoder, conditioner : that learn.
+    data : epochs and what CLIP says of their pictures.
+    n_concepts : labels of the pictures.
+    strength : of augmentation.
+    """
 
     prototypes: torch.Tensor
 
-    def __init__(self, encoder: EEGEncoder, conditioner: EEGConditioner, data: ViewedSet) -> None:
+    def __init__(
+        self,
+        encoder: EEGEncoder,
+        conditioner: EEGConditioner,
+        data: ViewedSet,
+        n_concepts: int = N_CONCEPTS,
+        strength: float = 1.0,
+    ) -> None:
         super().__init__()
         self.eeg_encoder, self.conditioner, self._data = encoder, conditioner, data
+        self._strength = strength
         conditioner.time_mapper.requires_grad_(False)
-        self.register_buffer("prototypes", data.prototypes(N_CONCEPTS), persistent=False)
+        self.register_buffer("prototypes", data.prototypes(n_concepts), persistent=False)
 
     def draw(self, generator: torch.Generator, batch: int) -> Rows:
         """Epochs and their variation."""
         index = self._data.draw(generator, batch)
         n_channels = self.eeg_encoder.config.in_channels
-        return {"index": index, **draw_augmentation(generator, batch, n_channels, 1.0)}
+        return {"index": index, **draw_augmentation(generator, batch, n_channels, self._strength)}
 
     def load(self, rows: Rows) -> Rows:
         """EEG and its targets."""
         b = self._data.take(rows["index"])
         return {
-            "eeg": augment(b.eeg, rows, 1.0),
+            "eeg": augment(b.eeg, rows, self._strength),
             "image_embeds": b.image_embeds,
             "context": b.context,
             "is_seen": b.is_seen,

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from models.errors import TrainingError
 
-PresetName = Literal["reference", "phosphene", "scale", "tiny"]
+PresetName = Literal["reference", "phosphene", "scale", "headset", "tiny"]
 SplitBy = Literal["auto", "split", "session", "run", "block", "position", "image"]
 
 
@@ -87,7 +87,8 @@ class PretrainConfig(Schedule):
     preset: Annotated[
         PresetName,
         "Sizes of the network: the authors' (with the cls token of their pre-training), ours of "
-        "the same sizes (one function in both stages), the scale model's, or tiny.",
+        "the same sizes (one function in both stages), the scale model's, one for few electrodes, "
+        "or tiny.",
     ] = "phosphene"
     mask_ratio: Annotated[
         float, "Share of patches that are hidden: 0.75 in the paper, 0.1 in the authors' code."

@@ -31,11 +31,15 @@ DROPOUT = 0.1
 MIN_SNR = 5.0
 
 
-def build_unet(cross_attention_dim: int = 128, sample_size: int = 16) -> UNet2DConditionModel:
+def build_unet(
+    cross_attention_dim: int = 128,
+    sample_size: int = 16,
+    channels: tuple[int, int, int] = (96, 128, 192),
+) -> UNet2DConditionModel:
     """SD 1.5's kind of U-Net; takes the EEG's time embedding as class labels."""
     return UNet2DConditionModel(
         sample_size=sample_size,
-        block_out_channels=(96, 128, 192),
+        block_out_channels=channels,
         layers_per_block=1,
         # No attention at 16x16: it costs a third of a step there.
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -179,7 +183,12 @@ class TextToImageTask(nn.Module):
 
 
 def train(
-    pictures: Path, vae_folder: Path, clip_folder: Path, out: Path, schedule: Schedule
+    pictures: Path,
+    vae_folder: Path,
+    clip_folder: Path,
+    out: Path,
+    schedule: Schedule,
+    channels: tuple[int, int, int] = (96, 128, 192),
 ) -> None:
     """Train the U-Net; `out / "base"` is what fine-tuning starts from."""
     data = PreparedSet(pictures)
@@ -193,7 +202,7 @@ def train(
         torch.save(encode_pictures(vae, images), cache)
     latents = torch.load(cache, weights_only=True, mmap=True)
     torch.manual_seed(schedule.seed)
-    unet = build_unet(clip.config.text_config.hidden_size, latents.shape[-1])
+    unet = build_unet(clip.config.text_config.hidden_size, latents.shape[-1], channels)
     task = TextToImageTask(unet, build_scheduler(), clip, latents, tokens)
 
     def look(_step: int) -> None:

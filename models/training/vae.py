@@ -6,6 +6,7 @@ python -m models.training.vae runs/pictures runs/vae
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -19,6 +20,10 @@ from models.training.stage import Rows, run_stage
 
 # Standard deviation of the noise on latents of about unit size.
 LATENT_NOISE = 0.1
+
+
+# Pictures and decoded ones, (n, 3, H, W), to what is minimised.
+Error = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def build_vae() -> AutoencoderTiny:
@@ -52,12 +57,19 @@ class VaeTask(nn.Module):
     ----------
     vae : that is trained.
     images : "images" (n, H, W, 3) uint8.
+    error : from pictures and decoded ones to what is minimised.
     crop : share of the side that crops have. Quarter crops cost a quarter.
     """
 
-    def __init__(self, vae: AutoencoderTiny, images: Shards, crop: float = 0.5) -> None:
+    def __init__(
+        self,
+        vae: AutoencoderTiny,
+        images: Shards,
+        error: Error = reconstruction_loss,
+        crop: float = 0.5,
+    ) -> None:
         super().__init__()
-        self.vae, self._images, self._crop = vae, images, crop
+        self.vae, self._images, self._error, self._crop = vae, images, error, crop
 
     def draw(self, generator: torch.Generator, batch: int) -> Rows:
         """Pictures, and where each is cropped."""
@@ -86,13 +98,20 @@ class VaeTask(nn.Module):
         decoded = self.vae.decoder(noisy).float()
         size = latents.float().square().mean()
         return {
-            "loss": reconstruction_loss(x, decoded) + 1e-3 * size,
+            "loss": self._error(x, decoded) + 1e-3 * size,
             "l1": F.l1_loss(decoded, x),
             "size": size,
         }
 
 
-def train(pictures: Path, out: Path, schedule: Schedule, start: Path | None = None) -> None:
+def train(
+    pictures: Path,
+    out: Path,
+    schedule: Schedule,
+    start: Path | None = None,
+    build: Callable[[], AutoencoderTiny] = build_vae,
+    error: Error = reconstruction_loss,
+) -> None:
     """Train the VAE and save it to `out / "vae"`, its latents scaled to unit variance.
 
     With `start`, an already trained VAE, only the decoder learns on: the latents stay
@@ -100,9 +119,9 @@ def train(pictures: Path, out: Path, schedule: Schedule, start: Path | None = No
     """
     images = PreparedSet(pictures).pictures()
     torch.manual_seed(schedule.seed)
-    vae = AutoencoderTiny.from_pretrained(start) if start else build_vae()
+    vae = AutoencoderTiny.from_pretrained(start) if start else build()
     vae.encoder.requires_grad_(start is None)
-    run_stage(out, VaeTask(vae, images), schedule)
+    run_stage(out, VaeTask(vae, images, error), schedule)
     if start is None:
         index = torch.randint(len(images), (256,), generator=torch.Generator().manual_seed(1))
         with torch.no_grad():

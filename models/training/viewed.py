@@ -57,13 +57,16 @@ class ViewedSet:
         self.is_locked = self.epochs["is_locked"] == 1
         self.image_embeds = self._embed_pictures()
         self.mean_embed = F.normalize(self.image_embeds.mean(0), dim=0)
-        self.locked = self.is_locked.nonzero()[:, 0]
-        seen = ~self.is_locked & (self.label >= 0)
+        # What the set tells to be for validation or test is never drawn.
+        told = self.epochs["split"] if "split" in self.epochs.columns else self.label.new_zeros(1)
+        trains = (told <= 0).expand(len(self.label))
+        self.locked = (self.is_locked & trains).nonzero()[:, 0]
+        seen = ~self.is_locked & (self.label >= 0) & trains
         self.sliding = seen.nonzero()[:, 0]
         # Windows that begin at most half a second before the picture hold all of its
         # response; in later ones only the weak, lasting part is left.
         self.begun = (seen & self._holds_onset()).nonzero()[:, 0]
-        self.blank = (self.label < 0).nonzero()[:, 0]
+        self.blank = ((self.label < 0) & trains).nonzero()[:, 0]
 
     def _holds_onset(self) -> torch.Tensor:
         """Whether each epoch's picture appears within its first half second, (n,) bool."""
@@ -92,12 +95,15 @@ class ViewedSet:
     def draw(self, generator: torch.Generator, batch: int) -> torch.Tensor:
         """Rows: half marker-locked epochs, 3/8 sliding windows, an eighth blank.
 
-        Of the sliding windows, four in five hold the onset.
+        Of the sliding windows, four in five hold the onset. A set of marker-locked epochs
+        alone gives these.
         """
 
         def pick(rows: torch.Tensor, n: int) -> torch.Tensor:
             return rows[torch.randint(len(rows), (n,), generator=generator)]
 
+        if not len(self.sliding):
+            return pick(self.locked, batch)
         n_sliding, n_blank = 3 * batch // 8, batch // 8
         n_begun = 4 * n_sliding // 5
         return torch.cat(

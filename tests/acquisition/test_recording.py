@@ -157,7 +157,7 @@ def test_wrong_parameters_are_refused(
         open_recording(str(path), parameters, SourceOptions())
 
 
-def test_muse_lsl_text_gives_markers_with_the_other_columns_as_details(tmp_path: Path) -> None:
+def test_muse_lsl_text_gives_markers_with_all_columns_in_label_and_details(tmp_path: Path) -> None:
     lines = ["timestamps,TP9,AF7,Right AUX,Marker0,Marker1,Marker2"]
     for i in range(300):
         mark = "3.000,1.000,45.000" if i == 100 else "0.000,0.000,0.000"
@@ -168,9 +168,44 @@ def test_muse_lsl_text_gives_markers_with_the_other_columns_as_details(tmp_path:
     assert recording.info.ch_names == ("TP9", "AF7", "Right AUX")
     assert (recording.info.sfreq, recording.n_times, gaps(recording)) == (256.0, 300, [])
     (marker,) = recording.markers
-    assert marker.label == "3"
+    assert marker.label == "3/1/45"
     assert marker.details == {"Marker0": 3.0, "Marker1": 1.0, "Marker2": 45.0}
     assert marker.timestamp == recording.timestamps[100]
+
+
+def write_marked_csv(path: Path) -> None:
+    marks = {100: "1,45", 200: "3,45", 250: "2,90"}
+    rows = [f"{10 + i / 256:.4f},1,2,3,{marks.get(i, '0,0')}" for i in range(300)]
+    path.write_text("\n".join(["timestamps,TP9,AF7,AF8,Marker0,Marker1", *rows]) + "\n")
+
+
+def test_markers_are_called_what_a_file_says(tmp_path: Path) -> None:
+    path, names = tmp_path / "m.csv", tmp_path / "names.json"
+    write_marked_csv(path)
+    names.write_text('{"1/45": "onset/low 45°", "3/45": "offset"}', encoding="utf-8")
+    markers = load_recording(path, parameters={"markers": str(names)}).markers
+    assert [m.label for m in markers] == ["onset/low 45°", "offset", "2/90"]
+    assert [m.label for m in load_recording(path).markers] == ["1/45", "3/45", "2/90"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (None, "names of markers cannot be read from .*names.json"),
+        ("{", "names of markers cannot be read"),
+        ("[1]", "does not name markers. Expected one JSON object"),
+        ('{"1": 2}', "does not name markers"),
+    ],
+)
+def test_a_wrong_file_of_marker_names_is_refused(
+    tmp_path: Path, text: str | None, sentence: str
+) -> None:
+    path, names = tmp_path / "m.csv", tmp_path / "names.json"
+    write_marked_csv(path)
+    if text is not None:
+        names.write_text(text)
+    with pytest.raises(RecordingError, match=sentence):
+        load_recording(path, parameters={"markers": str(names)})
 
 
 def test_openbci_text_is_read_and_asks_for_the_electrodes(tmp_path: Path) -> None:
@@ -287,7 +322,7 @@ def test_real_recordings_are_read_whole(
 
 def test_real_gratings_have_their_240_onsets() -> None:
     recording = load_recording(shared("muse-lsl/spatial_freq/data_2017-09-27-22.54.54.csv"))
-    labels = [m.label for m in recording.markers]
+    labels = [m.label.partition("/")[0] for m in recording.markers]
     assert {label: labels.count(label) for label in "1234"} == dict.fromkeys("1234", 40)
     assert {m.details["Marker2"] for m in recording.markers} == {0.0, 45.0, 90.0, 135.0}
 
