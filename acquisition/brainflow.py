@@ -63,16 +63,19 @@ def open_brainflow(
     StreamInfoError
         The board names no electrodes and neither do the options.
     """
-    params = board_parameters(short_name(target), parameters)
     brainflow = load_brainflow()
-    board_id, name = None, target
     if short_name(target) == "streaming" and "master_board" in parameters:
+        params = board_parameters("streaming", parameters)
         # Another BrainFlow program's stream has the rows of the board that it streams.
         ids = {int(b.value): b.name for b in brainflow.BoardIds}
+        layout = board_layout(ids.get(params.master_board, parameters["master_board"]))
         board_id = int(brainflow.BoardIds.STREAMING_BOARD)
-        name = ids.get(params.master_board, parameters["master_board"])
-    layout = board_layout(name)
-    board = brainflow.BoardShim(layout.id if board_id is None else board_id, params)
+    else:
+        # The name first: of a board that does not exist no port can be right.
+        layout = board_layout(target)
+        params = board_parameters(layout.key, parameters)
+        board_id = layout.id
+    board = brainflow.BoardShim(board_id, params)
     return BrainFlowSource(board, layout, options, params.serial_port)
 
 
@@ -135,9 +138,7 @@ class BrainFlowSource:
         if state == "running":
             return Reading()
         if state == "stalled":
-            silence = self._stall.silence(now)
-            message = f"No sample from {self.info.name} for {silence:.1f} s."
-            return Reading(state="stalled", message=message)
+            return Reading(state="stalled", message=f"No sample comes from {self.info.name}.")
         if now >= self._t_restart:
             self._t_restart = now + _BACK_OFF_S[min(self._n_restarts, len(_BACK_OFF_S) - 1)]
             self._n_restarts += 1
@@ -160,11 +161,9 @@ class BrainFlowSource:
         self._stop()
 
     def _lost(self) -> Reading:
-        silence = self._stall.silence(self._now())
         why = f" ({self._restart_error})" if self._restart_error else ""
         message = (
-            f"{self.info.name} is silent for {silence:.0f} s; starting it anew{why}. "
-            "Is it on, charged and in reach?"
+            f"{self.info.name} is silent; starting it anew{why}. Is it on, charged and in reach?"
         )
         return Reading(state="reconnecting", message=message)
 

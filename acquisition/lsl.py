@@ -110,14 +110,13 @@ class LSLSource:
             chunks = self._grid.chunks(self._eeg.microvolts(samples), timestamps, missing, lost)
             return Reading(chunks, markers)
         state = "lost" if self._inlet is None else self._stall.state(now)
-        silence = self._stall.silence(now)
         if state == "running":
             return Reading((), markers)
         if state == "stalled":
-            message = f"No sample from '{self.info.name}' for {silence:.1f} s."
+            message = f"No sample comes from '{self.info.name}'."
             return Reading((), markers, "stalled", message)
         self._try_again(now)
-        what = "was closed" if self._inlet is None else f"is silent for {silence:.0f} s"
+        what = "was closed" if self._inlet is None else "is silent"
         message = (
             f"The LSL stream '{self.info.name}' {what}; looking for it. "
             "Is the device on and in reach?"

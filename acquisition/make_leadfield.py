@@ -15,7 +15,7 @@ from pathlib import Path
 import mne
 import numpy as np
 
-from acquisition.simulated import CH_NAMES
+from acquisition.simulated_subject import CH_NAMES
 
 RADIUS = 0.09
 # Metres in head coordinates, mirrored to the other hemisphere: x right, y front, z up.

@@ -92,8 +92,9 @@ def _check_whole(path: Path, is_partial: bool) -> None:
         with _open(path) as file:
             magic = file.read(4)
             if magic != b"XDF:":
+                found = f"begins with {magic.decode('latin-1')!r}" if magic else "is empty"
                 raise RecordingError(
-                    f"{path.name} is not an XDF file: it should begin with 'XDF:', not {magic!r}. "
+                    f"{path.name} is not an XDF file: it should begin with 'XDF:', but it {found}. "
                     "Use file: for other formats."
                 )
             end = file.seek(0, 2)
@@ -105,8 +106,9 @@ def _check_whole(path: Path, is_partial: bool) -> None:
                         return
                     raise RecordingError(
                         f"{path.name} is cut off: the chunk at byte {position} of {end} is not "
-                        "whole. Copy the recording again, or add partial=true to use the "
-                        f"{n_blocks} blocks of samples before it."
+                        "whole. Copy the recording again, or take what comes before it "
+                        f"({n_blocks} blocks of samples) by --source "
+                        f"'xdf:{path}?partial=true'."
                     )
                 position += length
                 n_blocks += tag == _SAMPLES

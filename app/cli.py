@@ -287,6 +287,27 @@ def ablate(
     print(ablate(prepared, out, config, named_classifier(classifier), unlabelled, say))
 
 
+@app.command()
+@takes_settings("seed", "threads", "device", epochs="marker-locked")
+def rehearse(
+    settings: Settings,
+    out: Annotated[Path, typer.Argument(help="Folder of all stages and of the report.")],
+    quick: Annotated[
+        bool, typer.Option("--quick", help="In seconds: it shows that it runs, and no more.")
+    ] = False,
+) -> None:
+    """Run all stages of training on a small simulated set, up to an evaluation report.
+
+    Started again with the same folder it goes on from where it was.
+    """
+    from app.quiet import silence_libraries
+    from app.rehearse import QUICK, Rehearsal, rehearse
+
+    if not settings.debug:
+        silence_libraries()
+    print(rehearse(settings, out, QUICK if quick else Rehearsal(), say))
+
+
 @app.command("import")
 @takes_settings()
 def import_(

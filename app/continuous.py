@@ -15,7 +15,7 @@ from acquisition.epochs import EpochStream
 from acquisition.errors import SourceError
 from acquisition.parameters import check_parameters
 from acquisition.recording import Recording, load_recording
-from acquisition.simulated import BLOCK, CH_NAMES, SFREQ, SimulatedSubject
+from acquisition.simulated_subject import BLOCK, CH_NAMES, SFREQ, SimulatedSubject
 from acquisition.source import Chunk, Marker, SourceOptions
 from acquisition.stimuli import Composition, concepts
 from acquisition.stream_info import StreamInfo

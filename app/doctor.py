@@ -73,18 +73,15 @@ def _torch() -> Iterator[Finding]:
 
 def _bundle(settings: Settings) -> Finding:
     from app.bundle import find_bundle, read_epoch_spec
+    from models.bundle_files import check_bundle
 
     try:
         bundle = find_bundle(settings.bundle)
+        check_bundle(bundle)
         spec = read_epoch_spec(bundle)
     except KNOWN_ERRORS as error:
         return Finding("Bundle", "fail", settings.bundle, str(error))
     wants = f"{len(spec.ch_names)} electrodes, {spec.sfreq:g} Hz, {spec.n_times} samples"
-    if not (bundle / "model_index.json").is_file():
-        remedy = (
-            "It has no model_index.json. Fetch the bundle again, or give another with --bundle."
-        )
-        return Finding("Bundle", "fail", str(bundle), remedy)
     return Finding("Bundle", "ok", f"{bundle} ({wants})")
 
 

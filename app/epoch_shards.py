@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from app.errors import SummaryError
@@ -15,6 +18,20 @@ from app.errors import SummaryError
 # channels and 256 samples are 34 MB, of the reference's 128 and 512 they would be 268 MB.
 SHARD = 1024
 SHARD_BYTES = 64_000_000
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn what keeps the block from writing a prepared set (no right, no room) into a sentence."""
+    try:
+        yield
+    # safetensors tells of a full disk by an error of its own.
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise SummaryError(
+            f"The prepared set cannot be written to {folder} ({reason}). "
+            "Give a folder that can be made, on a disk with room."
+        ) from error
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,13 +80,8 @@ class EpochShards:
                          "subject", "session", "run")  # fmt: skip
 
     def __init__(self, folder: Path) -> None:
-        try:
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SummaryError(
-                f"The prepared set cannot be written to {folder} ({error.strerror}). "
-                "Give a folder that can be made."
-            ) from error
         if any(folder.glob("epochs-*.safetensors")):
             raise SummaryError(
                 f"{folder} holds prepared epochs already. Give another folder, or delete it."
@@ -80,7 +92,13 @@ class EpochShards:
         self.n_epochs = 0
 
     def append(self, epoch: PreparedEpoch, subject: int, session: int, run: int) -> None:
-        """Add a row; a full shard is written at once."""
+        """Add a row; a full shard is written at once.
+
+        Raises
+        ------
+        SummaryError
+            The shard cannot be written.
+        """
         self._rows.append((epoch, subject, session, run))
         self.n_epochs += 1
         if len(self._rows) == SHARD or len(self._rows) * epoch.eeg.nbytes >= SHARD_BYTES:
@@ -99,6 +117,7 @@ class EpochShards:
             columns[name] = np.array([getattr(e, name) for e in epochs], kind)
         for name, values in zip(self.NUMBERS[-3:], numbers, strict=True):
             columns[name] = np.array(values, np.int64)
-        save_file(columns, self._folder / f"epochs-{self._n_shards:05d}.safetensors")
+        with writing(self._folder):
+            save_file(columns, self._folder / f"epochs-{self._n_shards:05d}.safetensors")
         self._n_shards += 1
         self._rows.clear()

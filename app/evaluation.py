@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.utils import logging as diffusers_logging
-from transformers.utils import logging as transformers_logging
 
 from acquisition.stimuli import concepts
 from app.bundle import find_bundle
 from app.cores import worker_threads
 from app.errors import SettingsError, SummaryError
+from app.quiet import silence_libraries
 from app.settings import Settings
 from models.painter import KeyframePainter
 from models.training import report
@@ -76,9 +75,7 @@ def evaluate_bundle(
         expected = ", ".join(SPLITS)
         raise SettingsError(f"--split expects {expected} or all, not '{wanted.split}'.")
     if not settings.debug:
-        for library in (diffusers_logging, transformers_logging):
-            library.disable_progress_bar()
-            library.set_verbosity_error()
+        silence_libraries()
     data = PreparedSet(prepared)
     folder = find_bundle(bundle)
     painter = KeyframePainter.from_bundle(

@@ -11,7 +11,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -29,10 +29,8 @@ IDLE = 0.25
 # "Drawn" means that the first pixel has moved a tenth of the way to the new picture.
 FIRST_USE_FADE = 0.1
 
-# From the worker's header to the page's: what is said of the pixels, and what is said of
-# the decoded, which may be of a later epoch that painted nothing.
-OF_PICTURE = ("epoch", "t_eeg", "t_painted", "seed", "honesty")
-OF_DECODED = ("concepts", "chance", "is_sure")
+# From the worker's header to the page's.
+OF_PICTURE = ("epoch", "t_eeg", "t_painted", "seed", "honesty", "concepts", "chance", "is_sure")
 
 
 class GuardedFrame(Protocol):
@@ -80,8 +78,6 @@ class Hub:
     def __init__(self, guard: Guard, clock: Callable[[], float] = time.monotonic) -> None:
         self._guard = guard
         self._clock = clock
-        self._picture: Picture | None = None
-        self._unsure: dict[str, Any] | None = None
         # What the guard was given and may still show, by its count.
         self._shown: dict[int, Picture] = {}
         self._n_shown = 0
@@ -121,18 +117,10 @@ class Hub:
         """
         self._n_skipped += n_replaced
         header = message.header
-        is_painted = header["state"] == "painted"
-        self._unsure = None if is_painted else {name: header[name] for name in OF_DECODED}
-        held = self._picture
-        if is_painted or held is None or header["picture"] != held.header["picture"]:
-            # What is held was painted from an older epoch: its first use is not this one's.
-            self._picture = Picture(header, is_drawn=not is_painted)
-            self._n_shown += 1
-            self._shown[self._n_shown] = self._picture
-            shape = header["height"], header["width"], 3
-            self._guard.show(np.frombuffer(message.payload, np.uint8).reshape(shape), self._clock())
-        elif self._newest is not None:
-            self._publish(self._newest.picture, self._newest.fade, "held")
+        self._n_shown += 1
+        self._shown[self._n_shown] = Picture(header)
+        shape = header["height"], header["width"], 3
+        self._guard.show(np.frombuffer(message.payload, np.uint8).reshape(shape), self._clock())
 
     def tick(self) -> None:
         """Let the guard move, and pass its frame on if it says anything new."""
@@ -149,11 +137,10 @@ class Hub:
         self._number += 1
         header = {
             "number": self._number,
-            "picture": picture.header["picture"],
+            "picture": picture.header["number"],
             "state": state,
             "fade": round(fade, 4),
-            **{name: picture.header[name] for name in (*OF_PICTURE, *OF_DECODED)},
-            **(self._unsure or {}),
+            **{name: picture.header[name] for name in OF_PICTURE},
         }
         message = pack("frame", header, self._jpeg)
         self._newest = EncodedFrame(self._number, picture, fade, message)

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
+from app.epoch_shards import writing
+
 # 1300 pictures of 128x128, 81 of 512x512.
 SHARD_BYTES = 64_000_000
 
@@ -19,10 +21,16 @@ class PictureShards:
     ----------
     folder : of the set; made where it is missing.
     pixels : side of every picture.
+
+    Raises
+    ------
+    SummaryError
+        They cannot be written, here or later.
     """
 
     def __init__(self, folder: Path, pixels: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self.pixels = pixels
         self._capacity = max(1, SHARD_BYTES // (3 * pixels**2))
@@ -55,16 +63,16 @@ class PictureShards:
         if self._rows:
             self._write()
         captions = json.dumps(self._captions, ensure_ascii=False)
-        (self._folder / "pictures.json").write_text(captions, encoding="utf-8")
+        with writing(self._folder):
+            (self._folder / "pictures.json").write_text(captions, encoding="utf-8")
 
     def _write(self) -> None:
         images, labels = zip(*self._rows, strict=True)
-        save_file(
-            {
-                "images": np.ascontiguousarray(np.stack(images)),
-                "label": np.array(labels, np.int64),
-            },
-            self._folder / f"pictures-{self._n_shards:05d}.safetensors",
-        )
+        columns = {
+            "images": np.ascontiguousarray(np.stack(images)),
+            "label": np.array(labels, np.int64),
+        }
+        with writing(self._folder):
+            save_file(columns, self._folder / f"pictures-{self._n_shards:05d}.safetensors")
         self._n_shards += 1
         self._rows.clear()

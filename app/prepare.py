@@ -28,7 +28,7 @@ from app.continuous import (
     open_simulated,
     prepare_epochs,
 )
-from app.epoch_shards import EpochShards
+from app.epoch_shards import EpochShards, writing
 from app.errors import SettingsError
 from app.picture_shards import PictureShards
 from app.pictures import render
@@ -115,7 +115,8 @@ def prepare_pictures(out: Path, n: int, seed: int, pixels: int = PIXELS) -> None
         "pixels": pixels,
         "seed": seed,
     }
-    (out / "spec.json").write_text(json.dumps(spec, indent=2), encoding="utf-8")
+    with writing(out):
+        (out / "spec.json").write_text(json.dumps(spec, indent=2), encoding="utf-8")
 
 
 def prepare_sources(
@@ -161,7 +162,8 @@ def prepare_sources(
     if family == "simulated":
         spec["concepts"] = list(facts.labels)
     # Last: a folder without it is no prepared set, should this be interrupted.
-    (out / "spec.json").write_text(json.dumps(spec, indent=2), encoding="utf-8")
+    with writing(out):
+        (out / "spec.json").write_text(json.dumps(spec, indent=2), encoding="utf-8")
     for sentence in (*writer.skipped.sentences(), *facts.notes, measured.warning):
         if sentence:
             say(sentence)
@@ -286,7 +288,9 @@ class _Writer:
         is_simulated = named[0][1] == "simulated"
         if is_simulated:
             rendered = [c.to_dict() for c in seen]
-            (self._out / "compositions.json").write_text(json.dumps(rendered), encoding="utf-8")
+            with writing(self._out):
+                text = json.dumps(rendered)
+                (self._out / "compositions.json").write_text(text, encoding="utf-8")
         if wanted.with_images and seen:
             write_pictures(self._out, seen, wanted.pixels)
         spec = wanted.spec

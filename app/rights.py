@@ -36,6 +36,18 @@ NO_VIEWER_TOKEN = (
 )
 
 
+def page_address(scheme: str, host: str, port: int) -> str:
+    """Where the page of a server is that listens on `host`.
+
+    >>> page_address("https", "::1", 8765)
+    'https://[::1]:8765/'
+    """
+    if host in ("0.0.0.0", "::"):
+        host = socket.gethostname()
+    host = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{host}:{port}/"
+
+
 def _is_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
@@ -85,8 +97,7 @@ class Rights:
     @property
     def address(self) -> str:
         """Of the page, for sentences."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}/"
+        return page_address(self.scheme, self.host, self.port)
 
     def knows_host(self, host: str | None) -> bool:
         """Whether a Host header names this server."""

@@ -16,6 +16,7 @@ from app.errors import AddressError, SettingsError
 from app.session import Addresses, Session
 from app.settings import DEFAULTS, Settings, has_display
 from app.summary import check_writable
+from models.bundle_files import check_bundle
 
 # Docker and Podman leave these in every container.
 CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
@@ -104,6 +105,7 @@ def serve(
         )
     parse_source(settings.source)
     bundle = find_bundle(settings.bundle)
+    check_bundle(bundle)
     read_epoch_spec(bundle)
     summary = Path(settings.summary).absolute() if settings.summary else None
     if summary:

@@ -35,6 +35,7 @@ from app.rights import (
     NO_VIEWER_TOKEN,
     WRONG_TOKEN,
     Rights,
+    Role,
 )
 from app.session_state import SessionState, to_action
 from app.viewer import serve_viewer
@@ -136,12 +137,26 @@ def create_app(relay: Relay, web_folder: Path = WEB) -> FastAPI:
             found = origin or "nowhere (there is no Origin)"
             raise _Refusal(403, FOREIGN_ORIGIN.format(found=found, expected=rights.address))
 
+    def admit(role: Role | None) -> Role:
+        """Let someone watch, or refuse it."""
+        if role is None:
+            raise _Refusal(401, NO_VIEWER_TOKEN)
+        if len(relay.hub.viewers) >= MAX_VIEWERS:
+            raise _Refusal(503, f"There are {MAX_VIEWERS} viewers already; try again later.")
+        return role
+
     @app.get("/healthz")
     async def healthz(request: Request) -> Response:
         is_well, children = relay.state.health(relay.clock())
         report: dict[str, Any] = {"status": "ok" if is_well else "unavailable"}
-        if rights.role(request.cookies):
+        role = rights.role(request.cookies)
+        if role:
             report["children"] = children
+        try:
+            admit(role)
+        except _Refusal as refusal:
+            # A browser does not tell a page why its WebSocket was refused.
+            report["refusal"] = str(refusal)
         return JSONResponse(report, 200 if is_well else 503)
 
     @app.get("/metrics")
@@ -186,13 +201,11 @@ def create_app(relay: Relay, web_folder: Path = WEB) -> FastAPI:
                 check_origin(origin, host)
             elif role == "operator":
                 role = "viewer"
-            if role is None:
-                raise _Refusal(401, NO_VIEWER_TOKEN)
-            if len(relay.hub.viewers) >= MAX_VIEWERS:
-                raise _Refusal(503, f"There are {MAX_VIEWERS} viewers already; try again later.")
+            role = admit(role)
         except _Refusal as refusal:
             await websocket.send_denial_response(_sentence(refusal.status, str(refusal)))
             return
+        assert role is not None  # whoever has none was refused
         await websocket.accept()
         await serve_viewer(websocket, relay, role)
 

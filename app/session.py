@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from app.child import Role, read_error, write_session
 from app.cores import worker_threads
 from app.errors import ChildFailedError, ExitCode
 from app.messages import pack
+from app.rights import page_address
 from app.settings import Settings, child_environment
 from app.summary import Summary, write_summary
 
@@ -170,12 +170,9 @@ class Session:
 
     def addresses(self) -> Addresses:
         """Where the page is; tokens stand in the fragment, which no log sees."""
-        scheme = "https" if self._settings.tls_cert else "http"
-        host = self._settings.host
-        if host in ("0.0.0.0", "::"):
-            host = socket.gethostname()
-        host = f"[{host}]" if ":" in host else host
-        page = f"{scheme}://{host}:{self._settings.port}/"
+        settings = self._settings
+        scheme = "https" if settings.tls_cert else "http"
+        page = page_address(scheme, settings.host, settings.port)
         return Addresses(
             f"{page}#operator={self._operator_token}",
             f"{page}#viewer={self._viewer_token}" if self._viewer_token else page,

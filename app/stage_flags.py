@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import typer
 
 from app.errors import ExitCode
+from app.quiet import silence_libraries
 
 DEBUG_TEXT = "Show where an error happened."
 
@@ -61,6 +62,8 @@ def takes_config(config: type) -> Callable[[Callable[..., None]], Callable[..., 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         def call(**values: Any) -> None:
             is_debugged = values.pop("debug")
+            if not is_debugged:
+                silence_libraries()
             given = {name: values.pop(name) for name in names}
             given = {k: v.value if isinstance(v, Enum) else v for k, v in given.items()}
             try:

@@ -6,6 +6,7 @@ import json
 import math
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ COUNTERS: dict[Role, tuple[str, ...]] = {
 }
 # Newest first-use samples kept: seven hours at four pictures a second, 3 MB.
 KEPT = 100_000
+# Bytes that a summary never reaches; it takes some 800.
+ENOUGH = 4096
 
 
 def percentiles(samples: Iterable[float]) -> dict[str, float | None]:
@@ -107,12 +110,15 @@ def check_writable(path: Path) -> None:
         if path.exists() and not path.is_file():
             # Putting a file in the place of a folder, a pipe or /dev/null would be worse.
             raise OSError(0, "it is there and is not a file")
-        unfinished.touch()
+        # A full disk takes an empty file, too.
+        unfinished.write_bytes(bytes(ENOUGH))
         unfinished.unlink()
     except OSError as error:
+        with suppress(OSError):
+            unfinished.unlink()
         raise SummaryError(
             f"The summary cannot be written to {path} ({error.strerror}). "
-            "Give a file in a folder that exists and can be written."
+            "Give a file in a folder that exists and can be written, on a disk with room."
         ) from error
 
 
@@ -129,6 +135,8 @@ def write_summary(path: Path, summary: dict[str, Any]) -> None:
         unfinished.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         unfinished.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            unfinished.unlink()
         raise SummaryError(
             f"The summary cannot be written to {path} ({error.strerror})."
         ) from error

@@ -22,6 +22,7 @@ from app.bus import Bus, Subscriber
 from app.child import begin_child
 from app.cores import worker_threads
 from app.messages import Message, pack
+from app.quiet import silence_libraries
 from models.errors import EpochShapeError
 
 TELEMETRY_PERIOD = 0.25
@@ -216,13 +217,11 @@ class Worker:
         rgb = painted.rgb
         frame = {
             "number": self._number,
-            "picture": self._number,
             "epoch": header["number"],
             "kind": header["kind"],
             "t_eeg": header["t_last"],
             "t_painted": t_painted,
             "seed": self._seed,
-            "state": "painted",
             "height": rgb.shape[0],
             "width": rgb.shape[1],
             "concepts": [
@@ -261,13 +260,10 @@ def main() -> None:
         try:
             bundle = find_bundle(settings.bundle)
             # torch takes seconds to import: telemetry says that it is coming.
-            from diffusers.utils import logging
-
             from models.painter import KeyframePainter
 
             if not settings.debug:
-                logging.disable_progress_bar()
-                logging.set_verbosity_error()
+                silence_libraries()
             painter = KeyframePainter.from_bundle(
                 bundle, settings.seed, worker_threads(settings.threads), settings.device
             )

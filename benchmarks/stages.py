@@ -14,7 +14,7 @@ from scipy import signal
 from acquisition.epochs import EpochSpec, EpochStream
 from acquisition.filters import design_filter
 from acquisition.montage import Montage
-from acquisition.simulated import CH_NAMES
+from acquisition.simulated_subject import CH_NAMES
 from acquisition.source import Chunk
 from acquisition.stream_info import StreamInfo
 from app.flash_guard import FlashGuard

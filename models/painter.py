@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from models.errors import BundleError
-from models.pipeline import EEGToImagePipeline, load_bundle
+from models.pipeline import EEGToImagePipeline, first_line, load_bundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,8 @@ class KeyframePainter:
         num_inference_steps: int = 10,
         guidance_scale: float = 1.0,
     ) -> None:
+        if num_inference_steps < 1:
+            raise ValueError(f"num_inference_steps is {num_inference_steps}, not 1 or more")
         self.pipeline = pipeline
         self.num_inference_steps = num_inference_steps
         self.guidance_scale = guidance_scale
@@ -93,9 +95,22 @@ class KeyframePainter:
             ) from error
 
     def warm_up(self) -> None:
-        """Paint once from silence, so that the first real frame is as fast as the others."""
+        """Paint once from silence, so that the first real frame is as fast as the others.
+
+        Raises
+        ------
+        BundleError
+            The bundle's parts do not fit each other, which shows only when it paints.
+        """
         config = self.pipeline.eeg_encoder.config
-        self.paint(np.zeros((config.in_channels, config.n_times), np.float32))
+        try:
+            self.paint(np.zeros((config.in_channels, config.n_times), np.float32))
+        # torch and diffusers raise whatever their inner libraries do.
+        except Exception as error:
+            raise BundleError(
+                f"The bundle loads but cannot paint ({first_line(error)}). Its parts do not fit "
+                "each other or this device; give another with --bundle."
+            ) from error
 
     @torch.inference_mode()
     def paint(self, eeg: np.ndarray) -> Painted:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +13,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
+from models.bundle_files import check_bundle
 from models.concepts import ConceptTable
 from models.conditioner import EEGConditioner
 from models.eeg_encoder import EEGEncoder
@@ -179,6 +179,11 @@ def _takes_generator(scheduler: Any) -> bool:
     return "generator" in scheduler.step.__code__.co_varnames
 
 
+def first_line(error: Exception) -> str:
+    """What a library's error says, short enough to be part of a sentence."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def load_bundle(
     folder: Path | str, dtype: torch.dtype | dict[str, torch.dtype] = torch.float32
 ) -> EEGToImagePipeline:
@@ -195,17 +200,7 @@ def load_bundle(
         The folder is missing, incomplete or damaged; says which part.
     """
     folder = Path(folder)
-    for name in ("model_index.json", "epoch_spec.json"):
-        path = folder / name
-        if not path.is_file():
-            raise BundleError(
-                f"{folder} is not a bundle: it has no {name}. "
-                "The embedded one is weights/scale-model; give another with --bundle."
-            )
-        try:
-            json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise BundleError(f"{path} is not JSON ({error}). Copy the bundle again.") from error
+    check_bundle(folder)
     try:
         pipeline: EEGToImagePipeline = EEGToImagePipeline.from_pretrained(
             folder,
@@ -217,10 +212,9 @@ def load_bundle(
         )
     # diffusers and safetensors raise whatever their inner libraries do.
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BundleError(
-            f"The bundle {folder} cannot be loaded ({reason}). Copy it again, or give another "
-            "with --bundle."
+            f"The bundle {folder} cannot be loaded ({first_line(error)}). Copy it again, or give "
+            "another with --bundle."
         ) from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
 
-from acquisition.simulated import CH_NAMES
+from acquisition.simulated_subject import CH_NAMES
 from acquisition.stimuli import concepts
 from models.concepts import ConceptTable
 from models.conditioner import EEGConditioner

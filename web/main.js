@@ -29,6 +29,8 @@ const stage = new Stage(canvas("picture"), canvas("ambient"), (header, isDrawn) 
 let isConnected = false;
 let hasConnected = false;
 let tHeard = now();
+/** Why the server lets no one watch, if that is why there is no connection. */
+let refusal = "";
 /** What the server refused, and when. */
 let error = { sentence: "", t: -Infinity };
 /** @type {StateHeader | null} */
@@ -55,6 +57,7 @@ const socket = new Socket(
     tHeard = now();
     document.body.classList.toggle("away", !is);
     tell();
+    if (!is) void askWhy();
   },
 );
 
@@ -63,10 +66,21 @@ function complain(text) {
   error = { sentence: text, t: now() };
 }
 
+/** A browser does not say why a WebSocket was refused. */
+async function askWhy() {
+  try {
+    refusal = (await (await fetch("healthz")).json()).refusal ?? "";
+  } catch {
+    refusal = "";
+  }
+  tell();
+}
+
 /** The most important thing to say, or "". */
 function sentence() {
   if (stage.isFrozen) return "The picture stands still. Press Esc to go on.";
   if (now() - error.t < COMPLAINT) return error.sentence;
+  if (!isConnected && refusal) return refusal;
   if (!isConnected) return hasConnected ? "The server does not answer. Trying again." : "Connecting.";
   if (state?.sentence) return state.sentence;
   if (state?.is_paused) return "Paused by the operator.";

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -65,6 +66,7 @@ def build_clip(words: Words, pixels: int = 128) -> CLIPModel:
         "vocab_size": words.end + 1,
         "num_hidden_layers": 2,
         "max_position_embeddings": MAX_WORDS,
+        "bos_token_id": None,
         "eos_token_id": words.end,
         "pad_token_id": 0,
     }
@@ -107,14 +109,16 @@ class ClipTask(nn.Module):
         return {"loss": loss, "top1": (logits.argmax(1) == target).float().mean()}
 
 
-def train(pictures: Path, out: Path, schedule: Schedule) -> None:
+def train(
+    pictures: Path, out: Path, schedule: Schedule, say: Callable[[str], None] = print
+) -> None:
     """Train CLIP and save it with its words to `out / "clip"`."""
     data = PreparedSet(pictures)
     images, captions = data.pictures(), data.captions()
     words = Words.of(captions)
     torch.manual_seed(schedule.seed)
     clip = build_clip(words, images.shape("images")[0])
-    run_stage(out, ClipTask(clip, images, words(captions)), schedule)
+    run_stage(out, ClipTask(clip, images, words(captions)), schedule, say)
     clip.save_pretrained(out / "clip")
     words.save(out / "clip")
     # How pictures are handed to it, in the form that transformers reads.

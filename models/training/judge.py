@@ -6,6 +6,7 @@ python -m models.training.judge runs/pictures runs/pictures-test runs/judge
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -94,13 +95,15 @@ class JudgeTask(nn.Module):
         }
 
 
-def train(pictures: Path, test: Path, out: Path, schedule: Schedule) -> None:
+def train(
+    pictures: Path, test: Path, out: Path, schedule: Schedule, say: Callable[[str], None] = print
+) -> None:
     """Train the judge and save it to `out / "judge"`."""
     data, held_out = PreparedSet(pictures).pictures(), PreparedSet(test).pictures()
     torch.manual_seed(schedule.seed)
     judge = Judge()
-    run_stage(out, JudgeTask(judge, data), schedule)
-    print(f"judge on held-out pictures: {accuracy(judge, held_out):.4f}")
+    run_stage(out, JudgeTask(judge, data), schedule, say)
+    say(f"The judge names {accuracy(judge, held_out):.1%} of {len(held_out)} held-out pictures.")
     judge.save_pretrained(out / "judge")
 
 

@@ -284,7 +284,7 @@ def run_stage(
             waiting = beside.submit(load, step + 1) if step + 1 < schedule.steps else None
             torch.manual_seed(seed_of(step) + accelerator.process_index)
             losses = learn(loaded)
-            if log.is_due(progress.step):
+            if log.is_due(progress.step) or waiting is None:
                 losses = accelerator.reduce(losses, reduction="mean")
                 if not torch.isfinite(losses["loss"]):
                     raise TrainingError(

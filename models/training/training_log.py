@@ -62,9 +62,9 @@ class TrainingLog:
         return step % EVERY == 0
 
     def losses(self, step: int, values: Mapping[str, torch.Tensor]) -> None:
-        """Take the losses after `step` steps; read only where `is_due`."""
+        """Take the losses after `step` steps; read only where `is_due` and at the end."""
         self._bar.update()
-        if not self._writer or not self.is_due(step):
+        if not self._writer or not (self.is_due(step) or step == self._steps):
             return
         for name, value in values.items():
             current = float(value)

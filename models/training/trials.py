@@ -248,7 +248,9 @@ def _paint(
         waiting.clear()
         n_files += 1
 
-    with tqdm(total=options.samples * n, desc=folder.name, unit="picture") as progress:
+    # None: a bar on a terminal, nothing in a log.
+    bar = tqdm(total=options.samples * n, desc=folder.name, unit="picture", disable=None)
+    with bar as progress:
         for sample in range(options.samples):
             generator = torch.Generator().manual_seed(options.seed + sample)
             latents = torch.randn(pipeline.latent_shape(1), generator=generator)

@@ -109,6 +109,11 @@ def test_a_wrong_name_is_answered_with_names_like_it() -> None:
         board_layout("muse")
 
 
+def test_a_wrong_name_is_said_before_a_missing_port() -> None:
+    with pytest.raises(SourceNotFoundError, match=r"no board 'cytan'\. Did you mean cyton"):
+        open_brainflow("cytan", {"serial_port": "/dev/ttyNONE"}, SourceOptions())
+
+
 def test_boards_without_eeg_or_device_are_refused() -> None:
     with pytest.raises(SourceError, match="emotibit has no EEG channel"):
         board_layout("emotibit")
@@ -247,7 +252,7 @@ def test_a_silent_unplug_is_seen_and_the_session_started_anew() -> None:
     board.can_prepare = False
     lost = read_until(source, board, 12.0)
     assert lost[-1].state == "reconnecting"
-    assert "Cyton is silent for" in lost[-1].message
+    assert "Cyton is silent; starting it anew" in lost[-1].message
     assert "does not answer" in lost[-1].message
     board.can_prepare = True
     again = read_until(source, board, 40.0)

@@ -67,7 +67,8 @@ def test_a_truncated_xdf_is_refused_unless_the_part_is_asked_for(
     whole = made.session_xdf(tmp_path / "s.xdf").read_bytes()
     cut = tmp_path / "cut.xdf"
     cut.write_bytes(whole[: int(len(whole) * share)])
-    with pytest.raises(RecordingError, match=r"cut\.xdf is cut off: .* add partial=true"):
+    remedy = r"cut\.xdf is cut off: .* by --source 'xdf:.*cut\.xdf\?partial=true'"
+    with pytest.raises(RecordingError, match=remedy):
         load_recording(cut)
 
 
@@ -82,9 +83,10 @@ def test_the_part_of_a_truncated_xdf_can_be_used(tmp_path: Path) -> None:
 
 def test_what_is_no_xdf_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.xdf"
-    path.write_bytes(b"RIFF....")
-    with pytest.raises(RecordingError, match=r"x\.xdf is not an XDF file: .* not b'RIFF'"):
-        load_recording(path)
+    for content, found in ((b"RIFF....", "begins with 'RIFF'"), (b"", "is empty")):
+        path.write_bytes(content)
+        with pytest.raises(RecordingError, match=rf"x\.xdf is not an XDF file: .* but it {found}"):
+            load_recording(path)
 
 
 def test_damage_inside_an_xdf_is_one_sentence(tmp_path: Path) -> None:

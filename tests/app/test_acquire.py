@@ -7,7 +7,7 @@ import pytest
 
 from acquisition.epoch_spec import EpochSpec
 from acquisition.errors import MontageError, SourceError
-from acquisition.simulated import BLOCK, CH_NAMES, SFREQ, SimulatedSubject
+from acquisition.simulated_subject import BLOCK, CH_NAMES, SFREQ, SimulatedSubject
 from acquisition.source import Chunk, Marker, Reading
 from acquisition.stream_info import StreamInfo
 from app.acquire import Acquisition, Traces

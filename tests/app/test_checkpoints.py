@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from acquisition.eeg_imagenet import DREAMDIFFUSION_SPEC
 from acquisition.epoch_spec import EpochSpec
 from acquisition.montage import Montage
-from acquisition.simulated import CH_NAMES
+from acquisition.simulated_subject import CH_NAMES
 from app.bundle import read_epoch_spec
 from app.checkpoints import unfinished
 from app.cli import main

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import app.serve
-from acquisition.simulated import CH_NAMES
+from acquisition.simulated_subject import CH_NAMES
 from app.cli import app as commands
 from app.cli import main
 from app.errors import AddressError, ExitCode
@@ -32,6 +32,7 @@ def bundle(tmp_path: Path) -> Path:
     folder = tmp_path / "bundle"
     folder.mkdir()
     (folder / "epoch_spec.json").write_text(json.dumps({"ch_names": list(CH_NAMES)}))
+    (folder / "model_index.json").write_text("{}")
     return folder
 
 
@@ -189,6 +190,18 @@ def test_a_bad_argument_gets_its_sentence_and_code(
     err = capsys.readouterr().err
     assert sentence in err
     assert "Traceback" not in err
+
+
+def test_a_bundle_that_was_not_copied_whole_is_known_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch,
+    sessions: list[Settings],
+    capsys: pytest.CaptureFixture[str],
+    bundle: Path,
+) -> None:
+    (bundle / "vae.safetensors").write_bytes(b"cut off")
+    assert run(monkeypatch, "serve", "--bundle", str(bundle), "--port", "0") == ExitCode.BUNDLE
+    assert "vae.safetensors does not hold weights" in capsys.readouterr().err
+    assert sessions == []
 
 
 def test_a_damaged_specification_is_the_bundles_fault(

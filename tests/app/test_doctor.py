@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import app.doctor
-from acquisition.simulated import CH_NAMES
+from acquisition.simulated_subject import CH_NAMES
 from app.doctor import Finding, examine, findings_text, is_well
 from app.settings import Settings
 

@@ -48,13 +48,13 @@ class OpenGuard:
         return GuardedFrame(self.rgb, fade, state, True, self.number)
 
 
-def worker_frame(number=1, *, state="painted", picture=None, t_eeg=99.5, value=200, pixels=8):
+def worker_frame(number=1, *, t_eeg=99.5, value=200, pixels=8):
     header = {
-        "number": number, "picture": picture or number, "epoch": 10 * number, "kind": "sliding",
-        "t_eeg": t_eeg, "t_painted": t_eeg + 0.2, "seed": 0, "state": state,
+        "number": number, "epoch": 10 * number, "kind": "sliding",
+        "t_eeg": t_eeg, "t_painted": t_eeg + 0.2, "seed": 0,
         "height": pixels, "width": pixels,
         "concepts": [{"name": f"concept {number}", "character": "", "confidence": 0.5}],
-        "chance": 0.025, "is_sure": state == "painted", "honesty": "simulated",
+        "chance": 0.025, "is_sure": True, "honesty": "simulated",
         "encode_ms": 5.0, "paint_ms": 100.0,
     }  # fmt: skip
     return unpack(pack("frame", header, bytes([value]) * (pixels * pixels * 3)))
@@ -306,38 +306,6 @@ def test_a_frame_from_before_the_loop_does_not_stop_those_after_it(hub):
 
     show_and_tick(1)
     assert asyncio.run(watch()) == [1, 2]
-
-
-def test_an_unsure_epoch_keeps_the_picture_and_tells_its_own_concepts(hub):
-    slot = hub.join(lambda: None)
-    paint(hub, 1, t_eeg=99.0)
-    first = unpack(slot.take(100.0))
-    hub.show(worker_frame(2, state="held", picture=1, t_eeg=99.3))
-    hub.deliver()
-    held = unpack(slot.take(100.0))
-    assert held.header["state"] == "held"
-    assert held.header["is_sure"] is False
-    assert held.header["concepts"][0]["name"] == "concept 2"
-    assert (held.header["picture"], held.header["t_eeg"]) == (1, 99.0)
-    assert held.payload == first.payload
-
-
-def test_concepts_of_an_unsure_epoch_go_with_the_next_painted_one(hub):
-    slot = hub.join(lambda: None)
-    paint(hub, 1)
-    hub.show(worker_frame(2, state="held", picture=1))
-    paint(hub, 3)
-    assert unpack(slot.take(100.0)).header["concepts"][0]["name"] == "concept 3"
-
-
-def test_a_held_picture_that_is_new_here_is_shown_but_not_a_first_use(hub):
-    # The server was started again while the worker holds an old picture.
-    slot = hub.join(lambda: None)
-    paint(hub, 9, state="held", picture=5)
-    message = unpack(slot.take(100.0))
-    assert message.header["picture"] == 5
-    hub.acknowledge(slot, message.header["number"])
-    assert hub.take_drawn_ms() == []
 
 
 def test_a_worker_that_begins_again_at_one_is_shown(hub):

@@ -10,19 +10,21 @@ from acquisition.epochs import EpochStream
 from acquisition.errors import SourceError
 from acquisition.montage import Montage
 from acquisition.recording import Recording
-from acquisition.simulated import BLOCK, CH_NAMES, SFREQ, SimulatedSubject
+from acquisition.simulated_subject import BLOCK, CH_NAMES, SFREQ, SimulatedSubject
 from acquisition.source import Marker, Reading
 from acquisition.stimuli import Composition, concepts
 from acquisition.stream_info import StreamInfo
 from app.continuous import Labels, prepare_epochs, recording_steps, simulated_steps
 from app.epoch_shards import EpochShards, PreparedEpoch
 from app.errors import SettingsError, SummaryError
-from app.prepare import Wanted, prepare_sources, to_kinds, to_labels
+from app.prepare import Wanted, prepare_pictures, prepare_sources, to_kinds, to_labels
 from tests.app.test_acquire import Listed, Sent
 
 SPEC = EpochSpec(ch_names=CH_NAMES)
 INFO = StreamInfo("test", CH_NAMES, SFREQ, "replay")
 KINDS = ("sliding", "marker-locked")
+# Linux: a file that takes nothing.
+FULL_DISK = Path("/dev/full")
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +230,22 @@ def test_a_set_is_never_written_over_another(tmp_path: Path) -> None:
     prepare(tmp_path, "simulated:", seconds=10)
     with pytest.raises(SummaryError, match="holds prepared epochs already"):
         prepare(tmp_path, "simulated:", seconds=10)
+
+
+@pytest.mark.skipif(not FULL_DISK.exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("name", ["pictures.json", "spec.json"])
+def test_a_full_disk_is_told_in_a_sentence(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).symlink_to(FULL_DISK)
+    with pytest.raises(SummaryError, match=r"cannot be written to .*No space left on device"):
+        prepare_pictures(tmp_path, 2, seed=0)
+
+
+def test_a_shard_that_cannot_be_written_is_told_in_a_sentence(tmp_path: Path) -> None:
+    shards = EpochShards(tmp_path)
+    shards.append(PreparedEpoch(np.zeros((2, 4), np.float32), 0, -1, 0.0, True), 0, 0, 0)
+    (tmp_path / "epochs-00000.safetensors").mkdir()
+    with pytest.raises(SummaryError, match=r"cannot be written to .* on a disk with room"):
+        shards.flush()
 
 
 @pytest.mark.parametrize(

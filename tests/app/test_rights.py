@@ -43,6 +43,11 @@ def test_the_default_port_may_be_left_out():
     assert not Rights(443, OPERATOR).knows_host("localhost")
 
 
+def test_a_server_on_all_addresses_is_named_by_the_machine(monkeypatch):
+    monkeypatch.setattr("app.rights.socket.gethostname", lambda: "stage")
+    assert Rights(8765, OPERATOR, VIEWER, "0.0.0.0", True).address == "https://stage:8765/"
+
+
 def test_beyond_loopback_numbers_and_our_own_name_are_known(remote, monkeypatch):
     monkeypatch.setattr("app.rights.socket.gethostname", lambda: "Stage")
     for host in ("192.0.2.7:8765", "198.51.100.1:8765", "[2001:db8::1]:8765", "stage:8765"):

@@ -115,9 +115,9 @@ class Server:
 
     def paint(self, number, pixels=8):
         header = {
-            "number": number, "picture": number, "epoch": number, "kind": "sliding",
+            "number": number, "epoch": number, "kind": "sliding",
             "t_eeg": time.monotonic() - 0.3, "t_painted": time.monotonic(), "seed": 0,
-            "state": "painted", "height": pixels, "width": pixels, "concepts": [],
+            "height": pixels, "width": pixels, "concepts": [],
             "chance": 0.025, "is_sure": True, "honesty": "simulated",
         }  # fmt: skip
         rgb = np.random.default_rng(number).integers(0, 256, (pixels, pixels, 3), np.uint8)
@@ -231,7 +231,8 @@ def test_a_page_that_never_acknowledges_gets_two_frames_only(server):
         receive(ws, "state")
         for number in range(1, 8):
             server.paint(number)
-            time.sleep(0.01)
+            n_sent = min(number, 2)
+            server.until(lambda n_sent=n_sent: server.hub.counts()["frames_sent"] == n_sent)
         first, second = receive(ws, "frame"), receive(ws, "frame")
         assert (first.header["picture"], second.header["picture"]) == (1, 2)
         nothing_but_states(ws, 0.7)
@@ -287,6 +288,8 @@ def test_there_is_an_end_to_viewers(server, monkeypatch):
             pass
         assert refused.value.response.status_code == 503
         assert b"2 viewers already" in refused.value.response.body
+        with server.http() as client:
+            assert "2 viewers already" in client.get("/healthz").json()["refusal"]
 
 
 # Traces and state
@@ -544,11 +547,14 @@ def test_beyond_loopback_viewers_need_a_token(remote):
     assert refused.value.response.status_code == 401
     with remote.http(origin=remote.origin) as client:
         assert client.get("/metrics").status_code == 401
-        assert "children" not in client.get("/healthz").json()
+        health = client.get("/healthz").json()
+        assert "children" not in health
+        assert health["refusal"].startswith("Viewers need a token here.")
         # The page itself holds nothing; it must come to take the token.
         assert client.get("/").status_code == 200
         assert client.post("/api/viewer", json={"token": VIEWER}).json() == {"role": "viewer"}
         assert client.get("/metrics").status_code == 200
+        assert "refusal" not in client.get("/healthz").json()
         assert client.post("/api/control", json={"action": "stop"}).status_code == 401
 
 

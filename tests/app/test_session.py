@@ -18,6 +18,8 @@ from app.settings import Settings
 from app.summary import Summary, check_writable, percentiles, write_summary
 
 FAKE = Path(__file__).with_name("fake_child.py")
+# Linux: a file that takes nothing.
+FULL_DISK = Path("/dev/full")
 
 
 def fakes(pids: Path, **manners: str) -> Callable[[Path], dict[Role, Sequence[str]]]:
@@ -271,6 +273,16 @@ def test_an_unwritable_summary_is_known_before(tmp_path: Path) -> None:
         check_writable(tmp_path / "nowhere" / "summary.json")
     with pytest.raises(SummaryError, match="is not a file"):
         check_writable(tmp_path)
+
+
+@pytest.mark.skipif(not FULL_DISK.exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_known_before_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    for write in (check_writable, lambda path: write_summary(path, {"frames_painted": 1})):
+        (tmp_path / ".summary.json.part").symlink_to(FULL_DISK)
+        with pytest.raises(SummaryError, match="No space left on device"):
+            write(path)
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_checking_and_writing_leave_only_the_summary(tmp_path: Path) -> None:

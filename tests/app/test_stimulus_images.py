@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from acquisition.epoch_spec import EpochSpec
-from acquisition.simulated import CH_NAMES
+from acquisition.simulated_subject import CH_NAMES
 from acquisition.source import Marker
 from app.errors import SettingsError
 from app.picture_shards import PictureShards

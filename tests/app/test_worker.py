@@ -154,8 +154,8 @@ def test_a_frame_carries_its_epoch_to_the_pixels(bench):
     assert frame.type == "frame"
     concepts = frame.header.pop("concepts")
     assert frame.header == {
-        "number": 1, "picture": 1, "epoch": 12, "kind": "sliding", "t_eeg": 50.0,
-        "t_painted": 50.25, "seed": 3, "state": "painted", "height": 2, "width": 3,
+        "number": 1, "epoch": 12, "kind": "sliding", "t_eeg": 50.0,
+        "t_painted": 50.25, "seed": 3, "height": 2, "width": 3,
         "chance": 0.025, "is_sure": True, "honesty": "replay", "encode_ms": 5.0, "paint_ms": 90.0,
     }  # fmt: skip
     assert len(concepts) == 5
@@ -189,7 +189,7 @@ def test_a_picture_that_is_not_sure_says_so(bench):
     bench.worker.paint(epoch(2, value=-9.0, t_last=50.1))
     sure, unsure = (message.header for message in bench.sent)
     assert (sure["is_sure"], unsure["is_sure"]) == (True, False)
-    assert (unsure["state"], unsure["number"], unsure["picture"]) == ("painted", 2, 2)
+    assert unsure["number"] == 2
     assert unsure["concepts"]
     assert bench.telemetry()["frames_painted"] == 2
 

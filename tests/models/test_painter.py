@@ -53,10 +53,19 @@ def test_a_sampler_that_is_not_understood_is_a_bundle_error(
     tiny_bundle: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(tiny_bundle, tmp_path / "bundle")
-    for text in ("{", '{"steps": 3}', "[]"):
+    for text in ("{", '{"steps": 3}', "[]", '{"num_inference_steps": 0}'):
         (folder / "painter.json").write_text(text)
         with pytest.raises(BundleError, match=r"painter\.json"):
             KeyframePainter.from_bundle(folder)
+
+
+def test_parts_that_do_not_fit_each_other_are_a_bundle_error(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    painter = KeyframePainter.from_bundle(tiny_bundle)
+    monkeypatch.setattr(painter, "_noise", painter._noise[:, :3])
+    with pytest.raises(BundleError, match=r"loads but cannot paint \(.*channels.*\)\. Its parts"):
+        painter.warm_up()
 
 
 def test_an_epoch_of_another_shape_is_refused(tiny_bundle: Path) -> None:

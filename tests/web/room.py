@@ -127,9 +127,9 @@ class Room:
     ) -> None:
         self._n_pictures += 1
         header = {
-            "number": self._n_pictures, "picture": self._n_pictures, "epoch": self._n_pictures,
+            "number": self._n_pictures, "epoch": self._n_pictures,
             "kind": "sliding", "t_eeg": time.monotonic() - 0.6, "t_painted": time.monotonic(),
-            "seed": 0, "state": "painted", "height": rgb.shape[0], "width": rgb.shape[1],
+            "seed": 0, "height": rgb.shape[0], "width": rgb.shape[1],
             "concepts": [{"name": n, "character": c, "confidence": p} for n, c, p in concepts],
             "chance": 0.025, "is_sure": is_sure, "honesty": honesty,
             "encode_ms": 5.0, "paint_ms": 100.0,

@@ -77,7 +77,8 @@ def test_frames_are_drawn_and_then_acknowledged(page: Any, room: Room) -> None:
     wait_until(lambda: is_on_canvas(page, TEAL))
     wait_until(lambda: len(room.acknowledged) > 1)
     assert room.acknowledged == sorted(set(room.acknowledged))
-    assert room.hub.counts()["frames_drawn"] == len(room.acknowledged)
+    # The fade goes on meanwhile.
+    wait_until(lambda: room.hub.counts()["frames_drawn"] == len(room.acknowledged))
     wait_until(lambda: " s · p95 " in text(page, "latency"))
 
 
@@ -249,6 +250,19 @@ def test_the_page_comes_back_without_reload_when_the_server_does(page: Any, room
         wait_until(lambda: len(again.acknowledged) > 0)
     finally:
         again.close()
+
+
+def test_who_may_not_watch_is_told_why(page: Any, room: Room, monkeypatch: Any) -> None:
+    monkeypatch.setattr("app.server.MAX_VIEWERS", 0)
+    # Health is well: the browser complains of any other answer.
+    room.acquire()
+    room.work()
+    page.goto(room.address)
+    page.keyboard.press("Enter")
+    wait_for_text(page, "sentence", "There are 0 viewers already; try again later.")
+    monkeypatch.undo()
+    wait_until(lambda: len(room.hub.viewers) == 1)
+    wait_for_text(page, "sentence", "")
 
 
 def test_escape_makes_the_picture_stand_still(page: Any, room: Room) -> None:

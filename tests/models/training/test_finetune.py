@@ -189,6 +189,14 @@ def test_contrast_rewards_the_seen_picture_and_forgives_equal_ones() -> None:
     assert contrast_loss(twice, twice).item() == pytest.approx(np.log(2), abs=1e-3)
 
 
+def test_contrast_is_the_same_in_half_precision() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images, eeg = (torch.randn(8, 32, generator=generator) for _ in range(2))
+    with torch.autocast("cpu", torch.bfloat16):
+        half = contrast_loss(images, eeg)
+    assert half.item() == pytest.approx(contrast_loss(images, eeg).item(), rel=1e-6)
+
+
 def other_set(folder: Path) -> Path:
     return make_prepared_set(folder / "other-set", seed=1)
 

@@ -160,6 +160,9 @@ def test_a_loss_that_is_no_number_stops_the_stage(tmp_path: Path) -> None:
         task.linear.weight.fill_(float("nan"))
     with pytest.raises(TrainingError, match=r"the loss is nan at step 10.*lower --lr"):
         run_stage(tmp_path, task, SCHEDULE, silent)
+    with pytest.raises(TrainingError, match="the loss is nan at step 3"):
+        run_stage(tmp_path, task, Schedule(3, 8), silent)
+    assert not (tmp_path / "checkpoint.pt").exists()
 
 
 def test_an_uneven_share_and_fp16_without_a_gpu_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,125 @@
+"""Ablations: every variant, scored alike, and resumed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.errors import TrainingError
+from models.training import ablate as module
+from models.training.ablate import VARIANTS, ablate, choose_variants, over_seeds, stage_configs
+from models.training.config import AblateConfig
+from tests.models.training.made_sets import COLOURS, NAMES, make_base, make_clip, make_prepared_set
+
+
+class ByColour:
+    """Names the colour that a picture is nearest to."""
+
+    name = "a colour chart"
+
+    def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
+        mean = pictures.mean((2, 3))
+        return (-torch.cdist(mean, COLOURS.float() / 255)).softmax(1)
+
+    def classes_of(self, labels: Sequence[str]) -> np.ndarray:
+        return np.array([NAMES.index(label) for label in labels])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ablate")
+    make_prepared_set(folder / "set")
+    make_base(folder / "base")
+    make_clip(folder / "clip")
+    return folder
+
+
+def config(folder: Path, variants: str = "") -> AblateConfig:
+    return AblateConfig(
+        2,
+        8,
+        base=str(folder / "base"),
+        clip=str(folder / "clip"),
+        preset="tiny",
+        n_context=4,
+        sampler_steps=1,
+        variants=variants,
+        n_seeds=2,
+        pretrain_steps=2,
+        pretrain_batch=8,
+    )
+
+
+def test_the_variants_that_are_asked_for_run_once_and_stand_beside_the_papers_numbers(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config(folder, "full; without MSM; without CLIP")
+    lines: list[str] = []
+    text = ablate(folder / "set", tmp_path, settings, ByColour(), say=lines.append)
+    rows = json.loads((tmp_path / "ablation.json").read_text())["rows"]
+    assert [(row["variant"], row["paper"], row["seeds"]) for row in rows] == [
+        ("full", 45.8, 2),
+        ("without MSM", 32.3, 2),
+        ("without CLIP", 28.3, 2),
+    ]
+    for row in rows:
+        assert row["chance"] == 0.25
+        assert set(row["scores"]) == {"EEG", "shuffled EEG", "noise EEG", "zero EEG"}
+    assert "| full |" in text
+    assert "45.8 %" in text
+    assert "simulated EEG" in text
+    # "full" and "without CLIP" share an encoder for each seed.
+    assert len(list(tmp_path.glob("msm-*"))) == 2
+    monkeypatch.setattr(module, "finetune", lambda *_: pytest.fail("trained again"))
+    assert ablate(folder / "set", tmp_path, settings, ByColour()) == text
+
+
+def test_each_variant_changes_what_its_name_says(folder: Path) -> None:
+    changed = {}
+    full = stage_configs(config(folder), VARIANTS[0], 3, Path("e"))
+    for variant in VARIANTS:
+        pair = stage_configs(config(folder), variant, 3, Path("e"))
+        assert pair[1].seed == 3
+        changed[variant.title] = {
+            name: getattr(of, name)
+            for of, like in zip(pair, full, strict=True)
+            for name in (of.__dataclass_fields__ if of else ())
+            if getattr(of, name) != getattr(like, name)
+        } | ({"pretrained": False} if pair[0] is None else {})
+    no_clip = {"clip_weight": 0.0}
+    from_scratch = {"pretrained": False, "encoder": ""}
+    assert changed == {
+        "full": {},
+        "without MSM": from_scratch,
+        "without CLIP": no_clip,
+        "without both": from_scratch | no_clip,
+        "mask ratio 0.25": {"mask_ratio": 0.25},
+        "mask ratio 0.5": {"mask_ratio": 0.5},
+        "mask ratio 0.85": {"mask_ratio": 0.85},
+        "mask ratio 0.1, as the code": {"mask_ratio": 0.1},
+        "encoder only": {"trained": "encoder"},
+        "attention only": {"trained": "attention"},
+        "attention only, without CLIP": {"trained": "attention"} | no_clip,
+        "MLPs four times as wide": {"mlp_ratio": 4.0},
+        "h on the tokens, as the code": {"clip_from": "tokens"},
+        "with a contrast": {"contrast_weight": 0.5},
+    }
+
+
+def test_the_interval_is_wider_where_seeds_differ() -> None:
+    alike = over_seeds([{"value": 0.5, "low": 0.4, "high": 0.6}] * 3)
+    apart = over_seeds([{"value": v, "low": v - 0.1, "high": v + 0.1} for v in (0.2, 0.5, 0.8)])
+    assert alike == pytest.approx((0.5, 0.4, 0.6))
+    assert apart[0] == pytest.approx(0.5)
+    # 1.96 standard errors of three seeds, and half the width of the trials'.
+    assert apart[2] - 0.5 == pytest.approx(np.hypot(0.1, 1.96 * 0.3 / np.sqrt(3)))
+
+
+def test_an_unknown_variant_is_named() -> None:
+    with pytest.raises(TrainingError, match=r"no variant 'without eeg'\. Choose from: full;"):
+        choose_variants("full; without eeg")
