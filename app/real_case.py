@@ -170,7 +170,8 @@ def paint(bundle: Path, eeg: np.ndarray, seed: int = 0) -> np.ndarray:
         painted = pipeline(part, SAMPLER_STEPS, GUIDANCE, latents=latents, output_type="pt")
         images = torch.as_tensor(painted.images)
         pictures.append((images * 255).round().byte().permute(0, 2, 3, 1).numpy())
-    return np.concatenate(pictures)
+    # safetensors writes memory as it lies, whatever the strides say.
+    return np.ascontiguousarray(np.concatenate(pictures))
 
 
 def align(out: Path, prepared: Path, encoder: Path, clip: Path, n_labels: int, n: int) -> Path:

@@ -9,6 +9,7 @@ by the tokens of CLIP's text encoder, with SD 1.5's noise schedule and noise pre
 from __future__ import annotations
 
 import argparse
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -102,9 +103,10 @@ def sample(
     steps: int = 20,
     guidance_scale: float = 1.0,
     seed: int = 0,
+    scheduler: DDIMScheduler | None = None,
 ) -> np.ndarray:
     """Pictures (n, H, W, 3) uint8 for contexts (n, tokens, dim), each from its own noise."""
-    scheduler = build_scheduler()
+    scheduler = scheduler or build_scheduler()
     scheduler.set_timesteps(steps)
     side = unet.config.sample_size
     generator = torch.Generator().manual_seed(seed)
@@ -189,6 +191,7 @@ def train(
     out: Path,
     schedule: Schedule,
     channels: tuple[int, int, int] = (96, 128, 192),
+    scheduler: DDIMScheduler | None = None,
 ) -> None:
     """Train the U-Net; `out / "base"` is what fine-tuning starts from."""
     data = PreparedSet(pictures)
@@ -203,12 +206,14 @@ def train(
     latents = torch.load(cache, weights_only=True, mmap=True)
     torch.manual_seed(schedule.seed)
     unet = build_unet(clip.config.text_config.hidden_size, latents.shape[-1], channels)
-    task = TextToImageTask(unet, build_scheduler(), clip, latents, tokens)
+    task = TextToImageTask(unet, scheduler or build_scheduler(), clip, latents, tokens)
 
     def look(_step: int) -> None:
         context = encode_captions(clip, tokens[:40])
         empty = torch.zeros(40, 4 * unet.config.block_out_channels[0])
-        grid(sample(unet, vae, context, empty, guidance_scale=2.0), 10).save(out / "samples.png")
+        sampler = copy.deepcopy(task.scheduler)
+        painted = sample(unet, vae, context, empty, guidance_scale=2.0, scheduler=sampler)
+        grid(painted, 10).save(out / "samples.png")
 
     run_stage(out, task, schedule, look=look)
     for name, part in (("unet", unet), ("vae", vae), ("scheduler", task.scheduler)):
