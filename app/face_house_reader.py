@@ -9,9 +9,11 @@ from app.face_house import SKETCHES, draw_sketch
 
 def read_sketch(picture: np.ndarray) -> float:
     """How much more a picture correlates with the face than with the house, -2 to 2."""
+    seen = _standardised(picture)
+    house, face = ((seen * _standardised(draw_sketch(s, len(seen)))).mean() for s in SKETCHES)
+    return float(face - house)
+
+
+def _standardised(picture: np.ndarray) -> np.ndarray:
     grey = np.asarray(picture, np.float64).mean(axis=2)
-    house, face = (
-        np.corrcoef(grey.ravel(), draw_sketch(s, len(grey)).mean(axis=2).ravel())[0, 1]
-        for s in SKETCHES
-    )
-    return float(np.nan_to_num(face - house))
+    return np.asarray((grey - grey.mean()) / max(grey.std(), 1e-6))

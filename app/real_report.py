@@ -19,7 +19,7 @@ from models.training.text_to_image import grid
 if TYPE_CHECKING:
     from app.real_case import Recorded
 
-N_BOOTSTRAP = 5000
+N_BOOTSTRAP = 2000
 N_PERMUTATIONS = 1000
 N_LDA_PERMUTATIONS = 20
 N_CAPTION_PICTURES = 40
