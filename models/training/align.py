@@ -34,9 +34,7 @@ TEMPERATURE = 0.1
 CONTEXT_WEIGHT = 5.0
 
 
-def build_conditioner(
-    encoder: EEGEncoder, time_embed_dim: int = TIME_EMBED_DIM
-) -> EEGConditioner:
+def build_conditioner(encoder: EEGEncoder, time_embed_dim: int = TIME_EMBED_DIM) -> EEGConditioner:
     """The scale model's conditioner: 16 x 128 context, as its text encoder's."""
     conditioner: EEGConditioner = EEGConditioner(
         encoder.n_tokens,

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate.state import PartialState
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import nn
 
@@ -31,7 +30,7 @@ from models.training.presets import build_encoder
 from models.training.scorers import open_encoder
 from models.training.seen import SeenEpochs, encoded_pictures
 from models.training.splits import By, Split, split_rows
-from models.training.stage import Rows, run_stage
+from models.training.stage import Rows, processes, run_stage
 
 # Epochs of held-out data that are scored at each checkpoint.
 HELD_OUT = 256
@@ -307,7 +306,8 @@ def finetune(
     ------
     PreparedSetError, TrainingError
     """
-    if not PartialState().is_main_process:
+    is_main = processes().is_main_process
+    if not is_main:
         say = _silent
     data = PreparedSet(prepared)
     seen, held_out = split_seen(data, config, say)
@@ -328,7 +328,7 @@ def finetune(
         return score(task, validation, config.seed) if validation else {}
 
     run_stage(out, task, config, say, look, {"prepared": str(prepared)})
-    if PartialState().is_main_process:
+    if is_main:
         names = concept_names(data)
         concepts = None
         # Labels that are no row of numbers from zero have no place in a table.
@@ -346,11 +346,11 @@ def encode_all(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Latents and E_I(I) of all pictures of a set, kept in `out / "cache"`."""
     pictures = data.pictures()
-    state = PartialState()
+    group = processes()
     folder = data.folder.resolve()
-    with torch.no_grad(), state.main_process_first():
-        clip = open_encoder(config.clip, state.device)
-        base.vae.to(state.device)
+    with torch.no_grad(), group.main_process_first():
+        clip = open_encoder(config.clip, group.device)
+        base.vae.to(group.device)
         image_embeds = encoded_pictures(
             out / "cache" / "image_embeds.npy",
             pictures,
@@ -360,7 +360,7 @@ def encode_all(
         latents = encoded_pictures(
             out / "cache" / "latents.npy",
             pictures,
-            lambda x: encode_latents(base.vae, x.to(state.device)),
+            lambda x: encode_latents(base.vae, x.to(group.device)),
             f"{folder} by {config.base}",
         )
         base.vae.to("cpu")

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from accelerate.state import PartialState
 from torch import nn
 
 from models.masked_autoencoder import MaskedAutoencoder, save_masked_autoencoder
@@ -18,7 +17,7 @@ from models.training.augment import augment, draw_augmentation
 from models.training.config import PretrainConfig
 from models.training.prepared import PreparedSet, Shards
 from models.training.presets import build_autoencoder
-from models.training.stage import Rows, run_stage
+from models.training.stage import Rows, processes, run_stage
 
 # Epochs of held-out data that are scored at each checkpoint.
 HELD_OUT = 512
@@ -125,5 +124,5 @@ def pretrain(
         return {"eeg_recon": held_out_loss(scored, config.seed)} if scored else {}
 
     run_stage(out, task, config, say, look, {"prepared": str(prepared)})
-    if PartialState().is_main_process:
+    if processes().is_main_process:
         save_masked_autoencoder(autoencoder, out)

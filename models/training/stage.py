@@ -133,6 +133,15 @@ def check_same_settings(path: Path, before: dict[str, Any], now: dict[str, Any])
         )
 
 
+def processes() -> Accelerator:
+    """The processes that `accelerate launch` or `torchrun` started, or this one alone.
+
+    Accelerate's own `PartialState` would take several on CPUs for one each. The precision is
+    ours: Accelerate fixes its own for the whole life of a process.
+    """
+    return Accelerator(mixed_precision="no")
+
+
 class _Progress:
     """What a checkpoint holds: trained parameters and all that their next step depends on."""
 
@@ -221,8 +230,7 @@ def run_stage(
     KeyboardInterrupt
         After Ctrl-C or SIGTERM, with the checkpoint of the last whole step written.
     """
-    # The precision is ours: Accelerate fixes its own for the whole life of a process.
-    accelerator = Accelerator(mixed_precision="no")
+    accelerator = processes()
     device, is_main = accelerator.device, accelerator.is_main_process
     if schedule.precision == "fp16" and device.type != "cuda":
         raise TrainingError("fp16 needs a GPU with CUDA. Use --precision bf16 or fp32 here.")
