@@ -20,6 +20,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.bundle import find_bundle
 from app.bus import Bus
 from app.child import begin_child
 from app.flash_guard import FlashGuard
@@ -38,6 +39,7 @@ from app.rights import (
     Role,
 )
 from app.session_state import SessionState, to_action
+from app.thumbnails import read_thumbnails
 from app.viewer import serve_viewer
 
 WEB = Path(__file__).resolve().parent.parent / "web"
@@ -260,7 +262,8 @@ def main() -> None:
                 publishers[topic].send(pack(topic, header))
 
             hub = Hub(FlashGuard())
-            state = SessionState(settings.source, Path(settings.bundle).name)
+            thumbnails = read_thumbnails(find_bundle(settings.bundle) / "stimuli")
+            state = SessionState(settings.source, Path(settings.bundle).name, thumbnails)
             relay = Relay(state, hub, rights, Metrics(), send)
             server = uvicorn.Server(uvicorn_config(create_app(relay), settings))
             frames = bus.subscriber("frame")

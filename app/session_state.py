@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Literal, cast, get_args
 
@@ -44,9 +45,13 @@ class SessionState:
     Parameters
     ----------
     source, bundle : as the settings name them.
+    thumbnails : addresses of small pictures, by the name of what is shown.
     """
 
-    def __init__(self, source: str, bundle: str) -> None:
+    def __init__(
+        self, source: str, bundle: str, thumbnails: Mapping[str, str] | None = None
+    ) -> None:
+        self._thumbnails = thumbnails or {}
         self._source = source
         self._bundle = bundle
         self._acquisition = NOT_HEARD
@@ -88,6 +93,7 @@ class SessionState:
             self._seen = {
                 "name": name,
                 "character": _characters().get(name, ""),
+                "picture": self._thumbnails.get(name, ""),
                 "is_on": True,
                 "t": header["timestamp"],
             }

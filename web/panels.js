@@ -119,6 +119,9 @@ export class Panels {
     if (seen === null) return;
     write("seen", seen.is_on ? seen.name : "nothing now");
     write("seen-character", seen.is_on ? seen.character : "");
+    const picture = /** @type {HTMLImageElement} */ (byId("seen-picture"));
+    picture.hidden = !seen.is_on || !seen.picture;
+    if (!picture.hidden) picture.src = seen.picture;
     byId("seen").classList.toggle("unsure", !seen.is_on);
   }
 

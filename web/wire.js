@@ -43,7 +43,7 @@ const PREFIX = 8;
  * @property {string} fidelity_text
  * @property {string} sentence
  * @property {Quality[]} quality
- * @property {{name: string, character: string, is_on: boolean} | null} seen
+ * @property {{name: string, character: string, picture: string, is_on: boolean} | null} seen
  * @property {{painted: Percentiles, drawn: Percentiles}} latency_ms
  * @property {number} frames_per_second
  * @property {boolean} is_operator

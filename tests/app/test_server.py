@@ -322,7 +322,9 @@ def test_the_state_says_what_everyone_told(server):
     assert (state["fidelity"], state["fidelity_text"]) == (0.9, "Close.")
     assert state["quality"] == [{"name": "Fz", "grade": "good", "reasons": []}]
     assert state["bundle"] == "scale-model"
-    assert state["seen"] == {"name": "elephant", "character": "🐘", "is_on": True, "t": 5.0}
+    assert state["seen"] == {
+        "name": "elephant", "character": "🐘", "picture": "", "is_on": True, "t": 5.0,
+    }  # fmt: skip
     assert state["latency_ms"]["painted"]["p50"] == 200.0
     assert state["latency_ms"]["drawn"] == {"p50": None, "p95": None, "p99": None}
     assert (state["sentence"], state["is_operator"], state["is_paused"]) == ("", False, False)
@@ -339,7 +341,7 @@ def test_what_people_should_know_is_told_at_once(server, monkeypatch):
         assert receive(ws, "state").header["seen"]["is_on"] is True
         server.tell("marker", {"timestamp": 7.0, "label": "offset", "details": {}})
         assert receive(ws, "state").header["seen"] == {
-            "name": "panda", "character": "🐼", "is_on": False, "t": 7.0,
+            "name": "panda", "character": "🐼", "picture": "", "is_on": False, "t": 7.0,
         }  # fmt: skip
         children = {"worker": {"state": "restarting", "restarts": 1, "message": "It fell."}}
         server.tell("telemetry", {"from": "supervisor", "t": 0.0, "children": children})

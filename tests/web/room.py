@@ -32,6 +32,12 @@ CH_NAMES = ("Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "T7", "C3", "Cz", "C4", 
 SFREQ = 250.0
 CONCEPTS = (("cat", "\U0001f408", 0.42), ("dog", "\U0001f415", 0.2), ("fish", "\U0001f41f", 0.02))
 
+# A picture of one red point.
+DOT = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AA"
+    "AAMBAQDJ/pLvAAAAAElFTkSuQmCC"
+)
+
 
 class OpenGuard:
     """Lets everything through."""
@@ -67,7 +73,11 @@ class Room:
         self._acquisition: dict[str, Any] = {}
         rights = Rights(port=self.port, operator_token=TOKEN)
         self.relay = Relay(
-            SessionState("simulated:", "scale-model"), self.hub, rights, Metrics(), self._send
+            SessionState("simulated:", "scale-model", {"grating": DOT}),
+            self.hub,
+            rights,
+            Metrics(),
+            self._send,
         )
         acknowledge = self.hub.acknowledge
 

@@ -126,8 +126,13 @@ def test_what_is_decoded_stands_beside_what_is_seen(page: Any, room: Room) -> No
     assert text(page, "chance") == "chance 2.5 %"
     room.show(plain(TEAL), is_sure=False)
     wait_for_text(page, "decoded", "not sure")
+    assert not page.locator("#seen-picture").is_visible()
+    room.mark("onset/grating")
+    page.wait_for_selector("#seen-picture:visible")
+    assert page.evaluate("document.getElementById('seen-picture').naturalWidth") == 1
     room.mark("offset")
     wait_for_text(page, "seen", "nothing now")
+    assert not page.locator("#seen-picture").is_visible()
 
 
 def test_traces_move_and_gaps_stay_empty(page: Any, room: Room) -> None:
