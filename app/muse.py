@@ -155,7 +155,8 @@ def _draw_sketch(number: int, rng: np.random.Generator | None) -> np.ndarray:
 
 
 def _read_grating(picture: np.ndarray) -> np.ndarray:
-    return np.eye(len(gratings.GRATINGS))[read_grating(picture).label]
+    scores: np.ndarray = np.eye(len(gratings.GRATINGS))[read_grating(picture).label]
+    return scores
 
 
 def _read_sketch(picture: np.ndarray) -> np.ndarray:
