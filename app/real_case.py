@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -202,10 +203,16 @@ def align(out: Path, prepared: Path, encoder: Path, clip: Path, n_labels: int, n
 def decode_fold(
     out: Path, prepared: Path, trials: Recorded, fold: int, config: FinetuneConfig
 ) -> np.ndarray:
-    """Fine-tune on a fold's set and paint its test trials, once."""
+    """Fine-tune on a fold's set and paint its test trials, once.
+
+    `out / "bundle"` is what `phosphene serve` runs.
+    """
     done = out / "painted.safetensors"
     if not done.is_file():
         finetune(prepared, out, config)
+        # The page shows them beside what is painted, and markers name them.
+        shutil.copytree(out.parents[1] / "stimuli", out / "bundle" / "stimuli", dirs_exist_ok=True)
+        shutil.copy(out.parents[1] / "markers.json", out / "bundle")
         test = trials.eeg[trials.fold == fold]
         save_file({"images": paint(out / "bundle", test, config.seed)}, done)
     return load_file(done)["images"]
