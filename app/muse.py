@@ -32,7 +32,7 @@ CH_NAMES = ("TP9", "AF7", "AF8", "TP10", "POz")
 PIXELS = 64
 # 5 electrodes x 32 samples, from 0.1 s before the onset to 0.4 s behind it: about as many
 # numbers as there are trials. Slower than usual because nothing but noise is lost: LDA on
-# 256 Hz and up to 40 Hz tells the gratings no better.
+# 256 Hz and up to 40 Hz tells the gratings somewhat better (up to 0.94 beside 0.90).
 SPEC = EpochSpec(
     CH_NAMES,
     sfreq=64.0,
