@@ -208,8 +208,9 @@ def decode_fold(
     `out / "bundle"` is what `phosphene serve` runs.
     """
     done = out / "painted.safetensors"
+    # Also where all is done: it refuses what was trained with other settings.
+    finetune(prepared, out, config)
     if not done.is_file():
-        finetune(prepared, out, config)
         # The page shows them beside what is painted, and markers name them.
         shutil.copytree(out.parents[1] / "stimuli", out / "bundle" / "stimuli", dirs_exist_ok=True)
         shutil.copy(out.parents[1] / "markers.json", out / "bundle")
