@@ -36,14 +36,14 @@ class Rehearsal:
     trials : held-out trials that are painted and scored.
     """
 
-    sessions: int = 10
-    seconds: float = 900.0
+    sessions: int = 6
+    seconds: float = 600.0
     pictures: int = 2000
-    clip_steps: int = 60
-    judge_steps: int = 120
-    pretrain_steps: int = 50
-    finetune_steps: int = 250
-    trials: int = 32
+    clip_steps: int = 50
+    judge_steps: int = 100
+    pretrain_steps: int = 40
+    finetune_steps: int = 120
+    trials: int = 20
 
 
 QUICK = Rehearsal(4, 130.0, 80, 2, 2, 2, 2, 4)
