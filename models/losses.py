@@ -18,9 +18,15 @@ def eeg_recon_loss(x: torch.Tensor, x_hat: torch.Tensor, mask: torch.Tensor) -> 
     return (error * mask).sum() / mask.sum()
 
 
-def sd_loss(noise: torch.Tensor, noise_pred: torch.Tensor) -> torch.Tensor:
-    """L_SD = E ||eps - eps_theta(x_t, t, tau_theta(y))||^2, mean over elements."""
-    return F.mse_loss(noise_pred, noise)
+def sd_loss(target: torch.Tensor, predicted: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """L_SD = E w(t) ||eps - eps_theta(x_t, t, tau_theta(y))||^2, mean over elements.
+
+    Parameters
+    ----------
+    target, predicted : (n, ...); the noise, or what else a base model predicts.
+    weight : (n,), of the timesteps; ones in the paper.
+    """
+    return ((predicted - target).square().flatten(1).mean(1) * weight).mean()
 
 
 def clip_loss(image_embeds: torch.Tensor, eeg_embeds: torch.Tensor) -> torch.Tensor:

@@ -49,7 +49,7 @@ def load_base(name: str) -> Base:
     Raises
     ------
     TrainingError
-        A part is missing or damaged, or predicts something else than the noise.
+        A part is missing or damaged, or predicts neither the noise nor the velocity.
     """
 
     def vae() -> Any:
@@ -67,10 +67,11 @@ def load_base(name: str) -> Base:
         name,
         lambda: DDPMScheduler.from_pretrained(name, subfolder="scheduler"),
     )
-    if scheduler.config.prediction_type != "epsilon":
+    if scheduler.config.prediction_type not in ("epsilon", "v_prediction"):
         raise TrainingError(
-            f"{name} predicts {scheduler.config.prediction_type}; L_SD is the error of the noise. "
-            "Give --base a model that predicts the noise (epsilon), as Stable Diffusion 1.5."
+            f"{name} predicts {scheduler.config.prediction_type}, which L_SD is not made for. Give "
+            "--base a model that predicts the noise (epsilon), as Stable Diffusion 1.5, or the "
+            "velocity (v_prediction)."
         )
     return Base(
         _load("The VAE", name, vae).requires_grad_(False).eval(),

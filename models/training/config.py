@@ -164,8 +164,8 @@ class FinetuneConfig(Schedule):
     ] = 0.1
     min_snr: Annotated[
         float,
-        "Weigh timesteps by min(SNR, this) / SNR, so that the many almost clean ones do not "
-        "take most of the capacity; 5 is usual. 0: all alike, as the paper.",
+        "Let timesteps weigh at most as one of this signal-to-noise ratio, so that the many almost "
+        "clean ones do not take most of the capacity; 5 is usual. 0: all alike, as the paper.",
     ] = 0.0
     augment: Annotated[
         float,

@@ -25,6 +25,7 @@ from models.training.base import Base, encode_latents, load_base
 from models.training.bundle import Sampler, concept_names, fit_concepts, save_bundle
 from models.training.config import FinetuneConfig, SplitBy
 from models.training.confounding import confounding
+from models.training.denoising import Denoising
 from models.training.prepared import PreparedSet
 from models.training.presets import build_encoder
 from models.training.scorers import open_encoder
@@ -65,8 +66,6 @@ class FinetuneTask(nn.Module):
     config : of fine-tuning.
     """
 
-    alphas_cumprod: torch.Tensor
-
     def __init__(
         self,
         encoder: EEGEncoder,
@@ -82,7 +81,7 @@ class FinetuneTask(nn.Module):
         self.encoder, self.conditioner, self.unet = encoder, conditioner, unet
         self._seen, self._latents, self._image_embeds = seen, latents, image_embeds
         self._config = config
-        self.register_buffer("alphas_cumprod", scheduler.alphas_cumprod.clone())
+        self.denoising = Denoising(scheduler, config.min_snr)
         unet.requires_grad_(False)
         encoder.requires_grad_(config.trained != "attention")
         for parameter in attention_parameters(unet).values():
@@ -96,7 +95,7 @@ class FinetuneTask(nn.Module):
         rows = {
             "chosen": torch.randint(len(self._seen), (batch,), generator=generator),
             "noise": torch.randn(batch, *self._latents.shape[1:], generator=generator),
-            "t": torch.randint(len(self.alphas_cumprod), (batch,), generator=generator),
+            "t": torch.randint(len(self.denoising.alphas_cumprod), (batch,), generator=generator),
             "is_kept": torch.rand(batch, generator=generator) >= c.condition_dropout,
         }
         if c.augment:
@@ -128,21 +127,19 @@ class FinetuneTask(nn.Module):
 
     def forward(self, rows: Rows) -> dict[str, torch.Tensor]:
         """L_SD, L_clip and their sum."""
-        c, noise, t = self._config, rows["noise"], rows["t"]
+        c = self._config
         context, time_embedding, eeg_embeds = self.condition(rows["eeg"])
-        # The same in diffusers' add_noise, which moves its table to the device at every call.
-        alpha = self.alphas_cumprod[t][:, None, None, None]
-        noisy = alpha.sqrt() * rows["latents"] + (1 - alpha).sqrt() * noise
         is_kept = rows["is_kept"][:, None].to(context.dtype)
-        noise_pred = self.unet(
-            noisy, t, context * is_kept[:, :, None], class_labels=time_embedding * is_kept
-        ).sample
-        error = (noise_pred.float() - noise).square().mean((1, 2, 3))
-        if c.min_snr:
-            # Hang et al. 2023, arXiv 2303.09556.
-            snr = (alpha / (1 - alpha)).flatten()
-            error = error * snr.clamp(max=c.min_snr) / snr
-        losses = {"sd": error.mean()}
+        losses = {
+            "sd": self.denoising(
+                self.unet,
+                rows["latents"],
+                rows["noise"],
+                rows["t"],
+                context * is_kept[:, :, None],
+                time_embedding * is_kept,
+            )
+        }
         loss = losses["sd"]
         if c.clip_weight:
             losses["clip"] = clip_loss(rows["image_embeds"], eeg_embeds.float())

@@ -16,8 +16,10 @@ def test_reconstruction_counts_masked_tokens_only() -> None:
     assert eeg_recon_loss(x, x_hat, mask).item() == pytest.approx(5.5)
 
 
-def test_sd_loss_is_the_mean_squared_error_of_the_noise() -> None:
-    assert sd_loss(torch.zeros(2, 2), torch.full((2, 2), 3.0)).item() == pytest.approx(9.0)
+def test_sd_loss_is_the_weighted_mean_squared_error() -> None:
+    target, predicted = torch.zeros(2, 2), torch.tensor([[3.0, 3.0], [1.0, 3.0]])
+    assert sd_loss(target, predicted, torch.ones(2)).item() == pytest.approx((9 + 5) / 2)
+    assert sd_loss(target, predicted, torch.tensor([1.0, 0.0])).item() == pytest.approx(4.5)
 
 
 def test_clip_loss_is_one_minus_cosine_whatever_the_lengths() -> None:
