@@ -16,7 +16,7 @@ from torch import nn
 from transformers import CLIPConfig, CLIPModel
 
 from models.errors import PreparedSetError
-from models.training.base import load_part
+from models.training.base import load_part, load_stage
 from models.training.config import Schedule
 from models.training.prepared import PreparedSet, Shards, images_to_tensor
 from models.training.stage import Rows, processes, run_stage
@@ -122,15 +122,10 @@ class ClipTask(nn.Module):
 
 def load_clip(folder: Path | str) -> tuple[CLIPModel, Words]:
     """CLIP and its words; `load_part` for the errors."""
-    return load_part(
-        "CLIP and its words",
-        folder,
-        "Give --clip the folder `clip` that `phosphene scale-model clip` wrote.",
-        lambda: (
-            CLIPModel.from_pretrained(folder, local_files_only=True).float().eval(),
-            Words.load(Path(folder)),
-        ),
-    )
+    folder = Path(folder)
+    remedy = "Give --clip the folder `clip` that `phosphene scale-model clip` wrote."
+    clip: CLIPModel = load_stage(CLIPModel, folder, "CLIP", remedy)
+    return clip, load_part("CLIP's words", folder, remedy, lambda: Words.load(folder))
 
 
 def train(
