@@ -102,6 +102,11 @@ class PretrainConfig(Schedule):
         float,
         "Strength of variation of the EEG (gains, silent electrodes, shifts, noise); 0: none.",
     ] = 0.0
+    whiten: Annotated[
+        bool,
+        "Let the patch embedding begin as one that gives the patches of these epochs unit "
+        "covariance: labels are learnt from far sooner afterwards. No part of the paper.",
+    ] = False
 
     def __post_init__(self) -> None:
         # By name: slots make a new class, which super() does not know.
