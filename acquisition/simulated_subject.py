@@ -13,17 +13,16 @@ them; the decoder never does.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 from scipy import signal
 
+from acquisition.simulation_parameters import SimulationParameters
 from acquisition.stimuli import N_FEATURES, Composition, concepts, features, random_composition
 
 CH_NAMES = (
@@ -38,102 +37,26 @@ BLOCK = 250
 LIVE_SESSION = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class SimulationParameters:
-    """Everything the simulated subject is made of.
-
-    Amplitudes are peak microvolts at the electrode that sees the source best unless
-    said otherwise. Sizes are those of the literature's single-trial EEG; the shares of
-    early, late and sustained response are set for the difficulty, not fitted.
-
-    Attributes
-    ----------
-    version : raised whenever a default or the generator changes.
-    viewing : seconds for which a picture is shown.
-    gap_min, gap_max : seconds of nothing after it, drawn evenly.
-    early_uv : response of one visual dipole to a feature vector of unit size; latencies
-        as of C1, P1 and N1 (Di Russo et al. 2002, doi 10.1002/hbm.10010).
-    early_latency, early_spread, early_width : seconds; mean and spread over dipoles of
-        the peak, and standard deviation of its Gaussian.
-    late_uv : response of one category dipole to a concept.
-    late_latencies, late_width : seconds; peaks of its components, as of N170 to P3
-        (Bentin et al. 1996, doi 10.1162/jocn.1996.8.6.551; Cichy et al. 2014,
-        doi 10.1038/nn.3635, for when category is decodable).
-    sustained_uv : of the part that lasts as long as the picture.
-    sustained_rise, sustained_decay : seconds; time constants.
-    offset_share : response to the picture's end, as a share of the early one.
-    group_share : share of a concept's late pattern that its group (animals, vehicles...)
-        has in common.
-    latency_jitter : seconds, standard deviation over trials.
-    amplitude_jitter : standard deviation over trials of the log of the amplitude.
-    subject_share : share of variance of the response patterns that differs from subject
-        to subject.
-    session_share : the same from session to session of one subject.
-    background_uv : standard deviation of the 1/f noise, mean over electrodes.
-    background_exponent : of its power spectrum (He 2014, doi 10.1016/j.tics.2014.04.003).
-    sensor_uv : standard deviation of white noise of each electrode.
-    alpha_uv, alpha_hz, alpha_width_hz : of the posterior rhythm; amplitude is the
-        standard deviation at rest.
-    alpha_viewing : factor on alpha while a picture is seen and attended (Klimesch 2012,
-        doi 10.1016/j.tics.2012.10.007).
-    attention_time : seconds; time constant of the wandering of attention.
-    blinks_per_minute, blink_uv, blink_width : rate, height and width (seconds; Bentivoglio
-        et al. 1997, doi 10.1002/mds.870120629, for the rate).
-    bursts_per_minute, burst_uv : of temporal muscle.
-    mains_uv, mains_hz : mean over electrodes.
-    drift_uv : standard deviation of the electrodes' drift over one second.
-    pops_per_minute, pop_uv, pop_decay : of electrodes; decay in seconds.
-    """
-
-    version: int = 1
-    viewing: float = 2.0
-    gap_min: float = 0.5
-    gap_max: float = 1.5
-    early_uv: float = 3.0
-    early_latency: float = 0.13
-    early_spread: float = 0.03
-    early_width: float = 0.022
-    late_uv: float = 4.0
-    late_latencies: tuple[float, ...] = (0.2, 0.3, 0.42)
-    late_width: float = 0.045
-    sustained_uv: float = 1.2
-    sustained_rise: float = 0.25
-    sustained_decay: float = 3.0
-    offset_share: float = 0.4
-    group_share: float = 0.3
-    latency_jitter: float = 0.01
-    amplitude_jitter: float = 0.2
-    subject_share: float = 0.35
-    session_share: float = 0.05
-    background_uv: float = 9.0
-    background_exponent: float = 1.0
-    sensor_uv: float = 1.0
-    alpha_uv: float = 9.0
-    alpha_hz: float = 10.0
-    alpha_width_hz: float = 1.5
-    alpha_viewing: float = 0.6
-    attention_time: float = 20.0
-    blinks_per_minute: float = 12.0
-    blink_uv: float = 140.0
-    blink_width: float = 0.08
-    bursts_per_minute: float = 2.0
-    burst_uv: float = 12.0
-    mains_uv: float = 3.0
-    mains_hz: float = 50.0
-    drift_uv: float = 4.0
-    pops_per_minute: float = 0.5
-    pop_uv: float = 80.0
-    pop_decay: float = 0.6
-
-    def digest(self) -> str:
-        """Twelve hexadecimal digits that change with any parameter."""
-        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:12]
-
-
 @cache
 def _leadfield() -> Mapping[str, np.ndarray]:
     with np.load(Path(__file__).with_name("leadfield.npz")) as file:
         return {name: file[name] for name in file.files}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NoiseSource:
+    """White noise of unit variance, filtered, and how it reaches the electrodes.
+
+    Attributes
+    ----------
+    topographies : array of shape (32, n), microvolts with the session's gains.
+    sos : array of shape (n_sections, 6) that colours each of the n.
+    is_alpha : whether `SimulatedSubject.alpha_ramp` multiplies it.
+    """
+
+    topographies: np.ndarray
+    sos: np.ndarray
+    is_alpha: bool = False
 
 
 # Concepts of one group share a part of their late response.
@@ -182,6 +105,11 @@ class SimulatedSubject:
         the same samples.
     seed : of pictures, noise and artefacts; by default the session's number.
     parameters : what the subject is made of.
+
+    Attributes
+    ----------
+    gain : array of shape (32,), factor of the session on each electrode.
+    alpha_ramp : array of shape (250,), factor on alpha in the newest block.
     """
 
     def __init__(
@@ -212,7 +140,7 @@ class SimulatedSubject:
         self._late_weights = _mix(own.late_weights, own.group_weights[groups], p.group_share)
 
         head = np.random.default_rng([104729, subject, session])
-        self._gain = np.exp(head.normal(0, 0.05, len(CH_NAMES)))
+        self.gain = np.exp(head.normal(0, 0.05, len(CH_NAMES)))
         background = field["background"].reshape(len(CH_NAMES), -1).astype(float)
         covariance = background @ background.T
         covariance *= len(CH_NAMES) / np.trace(covariance)
@@ -238,6 +166,7 @@ class SimulatedSubject:
         self._drift = np.zeros(len(CH_NAMES))
         self._attention = 0.0
         self._alpha_level = 1.0
+        self.alpha_ramp = np.ones(BLOCK)
 
         self._schedule = np.random.default_rng([15485863, self.seed, 0])
         self._block = 0
@@ -264,7 +193,7 @@ class SimulatedSubject:
         self._pending[:, -BLOCK:] = 0
         self._block += 1
         phase = 2 * math.pi * p.mains_hz * (first + np.arange(BLOCK)) / SFREQ
-        data = data * self._gain[:, None] + self._mains[:, None] * np.sin(phase)
+        data = data * self.gain[:, None] + self._mains[:, None] * np.sin(phase)
         return data.astype(np.float32), events
 
     def _show(self, first: int) -> list[tuple[int, str, Composition | None]]:
@@ -305,8 +234,19 @@ class SimulatedSubject:
         array of shape (32, n_times), microvolts, from the onset until 0.5 s after the end.
         """
         p = self.parameters
-        delay = rng.normal(0, p.latency_jitter) if rng else 0.0
-        gain = math.exp(rng.normal(0, p.amplitude_jitter)) if rng else 1.0
+        if rng is None:
+            return self.mean_response(picture, label)
+        delay = rng.normal(0, p.latency_jitter)
+        return math.exp(rng.normal(0, p.amplitude_jitter)) * self.mean_response(
+            picture, label, delay
+        )
+
+    def mean_response(self, picture: np.ndarray, label: int, delay: float = 0.0) -> np.ndarray:
+        """`response` that comes `delay` seconds late, at the usual amplitude.
+
+        It is linear in `picture`, plus what the concept adds.
+        """
+        p = self.parameters
         t = np.arange(round((p.viewing + 0.5) * SFREQ)) / SFREQ - delay
         early = self._early_weights @ picture
         late = self._late_weights[label]
@@ -327,8 +267,23 @@ class SimulatedSubject:
         out += p.sustained_uv * np.outer(
             self._visual @ early + self._category @ lasting_late, lasting
         )
-        scaled: np.ndarray = gain * out
-        return scaled
+        return np.asarray(out)
+
+    def noise_sources(self) -> tuple[NoiseSource, ...]:
+        """What the noise is made of, for whoever must know its distribution."""
+        p, gain = self.parameters, self.gain[:, None]
+        each = np.diag(self.gain)
+        share = p.alpha_uv / self._alpha_scale / math.sqrt(self._alpha.shape[1])
+        background = gain * self._background * (p.background_uv / self._background_scale)
+        leak = math.exp(-1 / (60 * SFREQ))
+        return (
+            NoiseSource(background, self._background_sos),
+            NoiseSource(p.sensor_uv * each, np.array([[1.0, 0, 0, 1, 0, 0]])),
+            NoiseSource(share * gain * self._alpha, self._alpha_sos, is_alpha=True),
+            NoiseSource(
+                p.drift_uv / math.sqrt(SFREQ) * each, np.array([[1.0, 0, 0, 1, -leak, 0]])
+            ),
+        )
 
     def _noise(self, rng: np.random.Generator, first: int) -> np.ndarray:
         p = self.parameters
@@ -345,10 +300,10 @@ class SimulatedSubject:
         attended = 1 / (1 + math.exp(-1.5 - self._attention))
         seen = self._viewing is not None and self._viewing[0] <= first + BLOCK // 2
         level = 1 - (1 - p.alpha_viewing) * attended if seen else 1.0
-        ramp = np.linspace(self._alpha_level, level, BLOCK)
+        self.alpha_ramp = np.linspace(self._alpha_level, level, BLOCK)
         self._alpha_level = level
         share = p.alpha_uv / self._alpha_scale / math.sqrt(self._alpha.shape[1])
-        out += self._alpha @ alpha * (share * ramp)
+        out += self._alpha @ alpha * (share * self.alpha_ramp)
         steps = rng.normal(0, p.drift_uv / math.sqrt(SFREQ), (len(CH_NAMES), BLOCK))
         # A leak of a minute keeps the walk within the amplifier's range.
         drift = self._drift[:, None] * math.exp(-1 / 60) + steps.cumsum(1)

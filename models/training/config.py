@@ -120,6 +120,11 @@ class PretrainConfig(Schedule):
         "1 is the authors' code. 0: the preset's.",
     ] = 0.0
     augment: Augment = 0.0
+    whiten: Annotated[
+        bool,
+        "Let the patch embedding begin as one that gives the patches of these epochs unit "
+        "covariance: labels are learnt from far sooner afterwards. No part of the paper.",
+    ] = False
 
     def __post_init__(self) -> None:
         # By name: slots make a new class, which super() does not know.

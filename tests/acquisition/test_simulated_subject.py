@@ -16,8 +16,8 @@ from acquisition.simulated_subject import (
     CH_NAMES,
     SFREQ,
     SimulatedSubject,
-    SimulationParameters,
 )
+from acquisition.simulation_parameters import SimulationParameters
 from acquisition.source import Chunk, Marker
 from acquisition.stimuli import Composition, features, random_composition
 from acquisition.stream_info import StreamInfo
