@@ -16,10 +16,12 @@ from typing import Annotated, Any
 
 import typer
 
+from app import scale_model
 from app.errors import EXIT_CODE_TEXTS, exit_code, sentence
 from app.settings import DEFAULTS, TEXTS, Settings, choices, flag_name, load_settings, parse
-from app.stage_flags import takes_config
-from models.training.config import AblateConfig, FinetuneConfig, PretrainConfig
+from app.stage_flags import PREPARED_TEXT, STAGE_TEXT, takes_config
+from app.terminal import say
+from models.training.config import AblateConfig, DistillConfig, FinetuneConfig, PretrainConfig
 
 EPILOGUE = "Exit codes: " + "; ".join(f"{c.value} {text}" for c, text in EXIT_CODE_TEXTS.items())
 
@@ -98,11 +100,6 @@ def takes_settings(
         return call
 
     return decorate
-
-
-def say(text: str) -> None:
-    """Tell people something, on the terminal's error stream."""
-    print(text, file=sys.stderr, flush=True)
 
 
 @app.command()
@@ -226,9 +223,7 @@ def prepare(
     say(f"{out} holds {n_epochs} epochs.")
 
 
-PREPARED_TEXT = "Folder of a prepared set (`phosphene prepare`)."
 CLASSIFIER_TEXT = "Who names the pictures: judge:FOLDER, or vit:NAME_OR_FOLDER (ImageNet)."
-STAGE_TEXT = "Folder of the stage: its checkpoint, results and TensorBoard log."
 
 
 @app.command()
@@ -264,6 +259,27 @@ def finetune(
     from models.training.finetune import finetune
 
     finetune(prepared, out, config, say)
+
+
+@app.command()
+@takes_config(DistillConfig)
+def distill(
+    config: DistillConfig,
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle that is learnt from.")],
+    prepared: Annotated[Path, typer.Argument(help=PREPARED_TEXT)],
+    out: Annotated[Path, typer.Argument(help=STAGE_TEXT)],
+) -> None:
+    """Teach a bundle to paint in 1, 2 or 4 steps what it paints in many, and write a bundle.
+
+    Started again with the same folder it goes on from its checkpoint.
+    """
+    from app.bundle import find_bundle
+    from models.training.distill import distill
+
+    distill(find_bundle(str(bundle)), prepared, out, config, say)
+
+
+app.add_typer(scale_model.app, name="scale-model")
 
 
 @app.command()

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
-from transformers import CLIPModel
 
 from app.muse import CASES, PIXELS
 from app.picture_shards import PictureShards
 from models.training import clip, text_to_image, vae
-from models.training.clip import Words
-from models.training.config import Schedule
+from models.training.clip import load_clip
+from models.training.scale_config import ClipConfig, TextToImageConfig, VaeConfig
 from models.training.text_to_image import encode_captions, sample
 
 N_PICTURES = 4000
@@ -93,25 +93,26 @@ def train_drawn_model(out: Path, steps: float = 1.0) -> tuple[Path, Path]:
     """
     pictures = draw_pictures(out / "pictures", max(40, round(steps * N_PICTURES)))
 
-    def schedule(n: int, batch: int, lr: float) -> Schedule:
+    def schedule(n: int, batch: int, lr: float) -> dict[str, Any]:
         n = max(2, round(steps * n))
-        return Schedule(n, batch, lr, warmup=min(50, n // 2), ema_decay=0.99, save_every=200)
+        rates = {"lr": lr, "warmup": min(50, n // 2), "ema_decay": 0.99, "precision": "fp32"}
+        return {"steps": n, "batch": batch, "save_every": 200, **rates}
 
     if not (out / "vae" / "vae" / "config.json").is_file():
-        lessons = schedule(1500, 8, 3e-3)
+        lessons = VaeConfig(**schedule(1500, 8, 3e-3))
         vae.train(pictures, out / "vae", lessons, build=build_vae, error=squared_error)
     if not (out / "clip" / "clip" / "preprocessor_config.json").is_file():
-        clip.train(pictures, out / "clip", schedule(300, 48, 1e-3))
+        clip.train(pictures, out / "clip", ClipConfig(**schedule(300, 48, 1e-3)))
     base = out / "unet" / "base"
     if not (base / "scheduler").is_dir():
         text_to_image.train(
             pictures,
+            out / "unet",
+            TextToImageConfig(**schedule(2400, 16, 1e-3)),
             out / "vae" / "vae",
             out / "clip" / "clip",
-            out / "unet",
-            schedule(2400, 16, 1e-3),
-            CHANNELS,
-            build_scheduler(),
+            channels=CHANNELS,
+            scheduler=build_scheduler(),
         )
     return base, out / "clip" / "clip"
 
@@ -126,8 +127,8 @@ def paint_captions(
     array of shape (n, pixels, pixels, 3), uint8.
     """
     unet = UNet2DConditionModel.from_pretrained(base / "unet")
-    model = CLIPModel.from_pretrained(clip_folder)
-    context = encode_captions(model, Words.load(clip_folder)(captions))
+    model, words = load_clip(clip_folder)
+    context = encode_captions(model, words(captions))
     empty = torch.zeros(len(captions), 4 * unet.config.block_out_channels[0])
     decoder = AutoencoderTiny.from_pretrained(base / "vae")
     scheduler = DDIMScheduler.from_pretrained(base / "scheduler")

@@ -72,9 +72,9 @@ def rehearse(settings: Settings, out: Path, amount: Rehearsal, say: Callable[[st
     clip.train(sets["pictures"], out / "clip", Schedule(amount.clip_steps, 64, 1e-3, **fast), say)
     judge.train(
         sets["pictures"],
-        sets["pictures-test"],
         out / "judge",
         Schedule(amount.judge_steps, 64, 2e-3, **fast),
+        sets["pictures-test"],
         say,
     )
     pretrain(

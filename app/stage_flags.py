@@ -14,6 +14,8 @@ import typer
 from app.errors import ExitCode
 from app.quiet import silence_libraries
 
+PREPARED_TEXT = "Folder of a prepared set (`phosphene prepare`)."
+STAGE_TEXT = "Folder of the stage: its checkpoint, results and TensorBoard log."
 DEBUG_TEXT = "Show where an error happened."
 
 

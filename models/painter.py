@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from models.errors import BundleError
-from models.pipeline import EEGToImagePipeline, first_line, load_bundle
+from models.pipeline import EEGToImagePipeline, first_line, fixed_noise, load_bundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,7 @@ class KeyframePainter:
     Parameters
     ----------
     pipeline : the bundle.
-    seed : of the initial noise, which all pictures share, so that they change only where
-        the EEG does.
+    seed : of all noise, which pictures share, so that they change only where the EEG does.
     num_inference_steps, guidance_scale : of the sampler.
     """
 
@@ -56,10 +55,8 @@ class KeyframePainter:
         self.pipeline = pipeline
         self.num_inference_steps = num_inference_steps
         self.guidance_scale = guidance_scale
-        generator = torch.Generator().manual_seed(seed)
-        self._noise = torch.randn(pipeline.latent_shape(1), generator=generator).to(
-            pipeline.unet.device, pipeline.unet.dtype
-        )
+        noise, self._generator = fixed_noise(pipeline, seed)
+        self._noise = noise.to(pipeline.unet.device, pipeline.unet.dtype)
 
     @classmethod
     def from_bundle(
@@ -137,7 +134,12 @@ class KeyframePainter:
             ]
         encoded = time.perf_counter()
         latents = pipeline.denoise(
-            context, time_embedding, self._noise, self.num_inference_steps, self.guidance_scale
+            context,
+            time_embedding,
+            self._noise,
+            self.num_inference_steps,
+            self.guidance_scale,
+            self._generator.clone_state(),
         )
         picture = pipeline.decode(latents)[0]
         rgb = (picture * 255).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()

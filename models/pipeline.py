@@ -19,6 +19,9 @@ from models.conditioner import EEGConditioner
 from models.eeg_encoder import EEGEncoder
 from models.errors import BundleError
 
+Generators = torch.Generator | list[torch.Generator] | None
+"""One for all pictures, or one for each."""
+
 
 @dataclass
 class EEGToImageOutput(BaseOutput):  # type: ignore[misc]
@@ -88,9 +91,12 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         latents: torch.Tensor,
         num_inference_steps: int,
         guidance_scale: float = 1.0,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
     ) -> torch.Tensor:
-        """Latents of unit noise (n, 4, h, w) to clean ones under the conditioning."""
+        """Latents of unit noise (n, 4, h, w) to clean ones under the conditioning.
+
+        `generator` is of the noise that some schedulers add at every step, as LCM's.
+        """
         self.scheduler.set_timesteps(num_inference_steps, device=latents.device)
         latents = latents * self.scheduler.init_noise_sigma
         is_guided = guidance_scale > 1
@@ -129,7 +135,7 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         eeg: torch.Tensor | np.ndarray,
         num_inference_steps: int = 20,
         guidance_scale: float = 1.0,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
         latents: torch.Tensor | None = None,
         output_type: str = "pil",
     ) -> EEGToImageOutput:
@@ -140,7 +146,8 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         eeg : (n, channels, times), cut and normalised by the bundle's epoch_spec.json.
         num_inference_steps : U-Net evaluations for a picture; the reference takes 250.
         guidance_scale : 1 as the reference; above it needs conditioning dropout.
-        generator : of the initial noise.
+        generator : of the initial noise, and of what some schedulers add later; or one for
+            each picture.
         latents : (n, 4, h, w) initial noise of unit variance, instead of drawing it.
         output_type : "pil" or "pt".
 
@@ -173,6 +180,18 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         pixels = (pictures.permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy()
         images = [Image.fromarray(p) for p in pixels]
         return EEGToImageOutput(images, probabilities, clip_embeds)
+
+
+def fixed_noise(pipeline: EEGToImagePipeline, seed: int) -> tuple[torch.Tensor, torch.Generator]:
+    """The noise that all pictures begin from, so that they change only where the EEG does.
+
+    Returns
+    -------
+    latents (1, 4, h, w), and a generator whose `clone_state()` each picture gets, for schedulers
+    that add noise at every step.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(pipeline.latent_shape(1), generator=generator), generator
 
 
 def _takes_generator(scheduler: Any) -> bool:

@@ -62,18 +62,23 @@ def shell_lines(page: str) -> Iterator[list[str]]:
 
 def parse_phosphene(arguments: list[str]) -> None:
     """Read a command line as `phosphene` would, and run nothing."""
-    commands: dict[str, Any] = get_command(cli).commands  # type: ignore[attr-defined]
-    if arguments == ["--help"]:
-        return
-    assert arguments[:1] != []
-    assert arguments[0] in commands
-    commands[arguments[0]].make_context(arguments[0], list(arguments[1:]))
+    command: Any = get_command(cli)
+    name = "phosphene"
+    while hasattr(command, "commands") and arguments != ["--help"]:
+        assert arguments[:1] != []
+        assert arguments[0] in command.commands
+        name, *arguments = arguments
+        command = command.commands[name]
+    if arguments != ["--help"]:
+        command.make_context(name, list(arguments))
 
 
 def test_a_command_that_does_not_exist_is_noticed() -> None:
     parse_phosphene(["serve", "--port", "9000"])
-    with pytest.raises(AssertionError):
-        parse_phosphene(["paint"])
+    parse_phosphene(["scale-model", "vae", "pictures", "out"])
+    for wrong in (["paint"], ["scale-model"], ["scale-model", "paint"]):
+        with pytest.raises(AssertionError):
+            parse_phosphene(wrong)
     with pytest.raises(Exception, match="No such option"):
         parse_phosphene(["serve", "--colour"])
 

@@ -1,7 +1,5 @@
 """Alignment: encoder and conditioner learn what CLIP says of the picture that was seen.
 
-    python -m models.training.align runs/eeg runs/clip/clip runs/msm/eeg_encoder runs/align
-
 Minimises L_clip, a contrast among the batch's pictures, the cross-entropy of the nearest
 concept, and the distance of the context to the text encoder's tokens of the picture's
 caption: so fine-tuning with L_SD starts where the U-Net already understands the context.
@@ -10,7 +8,7 @@ It needs no U-Net and is therefore cheap.
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -21,8 +19,9 @@ from models.conditioner import EEGConditioner
 from models.eeg_encoder import EEGEncoder
 from models.losses import clip_loss
 from models.training.augment import augment, draw_augmentation
-from models.training.config import Schedule
-from models.training.stage import Rows, run_stage
+from models.training.pretrained import check_shapes, read_conditioner, read_encoder
+from models.training.scale_config import AlignConfig
+from models.training.stage import Rows, processes, run_stage
 from models.training.viewed import ViewedSet
 
 TIME_EMBED_DIM = 384
@@ -115,53 +114,60 @@ class AlignTask(nn.Module):
 def score(task: AlignTask, held_out: ViewedSet) -> dict[str, float]:
     """Share of right nearest concepts and distance of the context on held-out epochs."""
     scores = {}
+    device = task.prototypes.device
     for name, rows in (("locked", held_out.locked), ("sliding", held_out.begun)):
+        if not len(rows):
+            continue
         right, distances = [], []
         for index in rows.split(256):
             b = held_out.take(index)
-            context, _, embeds = task.conditioner(task.eeg_encoder(b.eeg))
-            distances.append((context - b.context).square().mean((1, 2)))
-            right.append((embeds @ task.prototypes.T).argmax(1) == held_out.label[index])
+            context, _, embeds = task.conditioner(task.eeg_encoder(b.eeg.to(device)))
+            distances.append((context.cpu() - b.context).square().mean((1, 2)))
+            nearest = (embeds @ task.prototypes.T).argmax(1).cpu()
+            right.append(nearest == held_out.label[index])
         scores[f"{name}_top1"] = float(torch.cat(right).float().mean())
         scores[f"{name}_distance"] = float(torch.cat(distances).mean())
     return scores
 
 
 def train(
-    epochs: Path,
-    validation: Path,
+    prepared: Path,
+    out: Path,
+    config: AlignConfig,
     clip: Path,
     encoder_folder: Path,
-    out: Path,
-    schedule: Schedule,
-    start: Path | None = None,
+    held_out: Path | None = None,
+    say: Callable[[str], None] = print,
 ) -> None:
-    """Train encoder and conditioner and save them to `out`; go on from `start`'s if given."""
-    data, held_out = ViewedSet(epochs, clip), ViewedSet(validation, clip)
-    torch.manual_seed(schedule.seed)
-    encoder = EEGEncoder.from_pretrained(start / "eeg_encoder" if start else encoder_folder)
-    conditioner = build_conditioner(encoder)
-    if start:
-        conditioner = EEGConditioner.from_pretrained(start / "conditioner")
-    task = AlignTask(encoder, conditioner, data)
-    run_stage(out, task, schedule, look=lambda _step: score(task, held_out))
-    encoder.save_pretrained(out / "eeg_encoder")
-    conditioner.save_pretrained(out / "conditioner")
+    """Train encoder and conditioner and save them to `out`.
 
+    Parameters
+    ----------
+    prepared : folder of a prepared set whose epochs have pictures with captions.
+    out : folder of the stage, which fine-tuning starts from.
+    clip : folder of the frozen CLIP and its words.
+    encoder_folder : of a pre-training, or of an earlier alignment whose conditioner learns on.
+    held_out : another prepared set, that is scored and never trained on.
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("epochs", "validation", "clip", "encoder", "out"):
-        parser.add_argument(name, type=Path)
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--lr", type=float, default=5e-4)
-    parser.add_argument("--start", type=Path, help="folder of an earlier alignment")
-    a = parser.parse_args()
-    schedule = Schedule(
-        a.steps, 128, a.lr, weight_decay=0.05, ema_decay=0.999, precision="bf16", save_every=500
-    )
-    train(a.epochs, a.validation, a.clip, a.encoder, a.out, schedule, start=a.start)
+    Raises
+    ------
+    PreparedSetError, TrainingError
+    """
+    data = ViewedSet(prepared, clip)
+    others = ViewedSet(held_out, clip) if held_out else None
+    torch.manual_seed(config.seed)
+    encoder = read_encoder(encoder_folder, data.epochs, prepared)
+    if others and held_out:
+        check_shapes(encoder, others.epochs, held_out)
+    conditioner = read_conditioner(encoder_folder) or build_conditioner(encoder)
+    task = AlignTask(encoder, conditioner, data, 1 + int(data.pictures["label"].max()))
 
+    def look(_step: int) -> dict[str, float]:
+        return score(task, others) if others else {}
 
-if __name__ == "__main__":
-    main()
+    given = {"prepared": prepared, "clip": clip, "encoder": encoder_folder}
+    run_stage(out, task, config, say, look, {name: str(path) for name, path in given.items()})
+    if processes().is_main_process:
+        encoder.save_pretrained(out / "eeg_encoder")
+        conditioner.save_pretrained(out / "conditioner")
+        say(f"{out} holds the aligned encoder and conditioner.")

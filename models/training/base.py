@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import diffusers
+import numpy as np
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 
 from models.errors import TrainingError
+from models.pipeline import first_line
+from models.training.prepared import PreparedSet
+from models.training.seen import encoded_pictures
+from models.training.stage import processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +36,34 @@ class Base:
     scheduler: DDPMScheduler
 
 
-def _load(what: str, name: str, load: Callable[[], Any]) -> Any:
-    """Load a part, or say in one sentence why that does not work."""
+def load_part(what: str, place: Path | str, remedy: str, load: Callable[[], Any]) -> Any:
+    """Load a part, or say in one sentence why that does not work.
+
+    Raises
+    ------
+    TrainingError
+    """
     try:
         return load()
     # The hub's client, diffusers, transformers and safetensors raise errors of their own.
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise TrainingError(
-            f"{what} cannot be loaded from {name} ({reason}). Give --base a folder, or a name on "
-            "the Hugging Face Hub and a connection to it."
+            f"{what} cannot be loaded from {place} ({first_line(error)}). {remedy}"
         ) from error
+
+
+def load_stage(kind: Any, folder: Path | str, what: str, remedy: str) -> Any:
+    """A network that an earlier stage wrote, in fp32; `load_part` for the errors.
+
+    Parameters
+    ----------
+    kind : class of the network.
+    """
+
+    def load() -> Any:
+        return kind.from_pretrained(folder, local_files_only=True).float().eval()
+
+    return load_part(what, folder, remedy, load)
 
 
 def load_base(name: str) -> Base:
@@ -62,22 +85,27 @@ def load_base(name: str) -> Base:
             name, subfolder="unet", class_embed_type="identity", low_cpu_mem_usage=False
         )
 
-    scheduler = _load(
-        "The noise schedule",
-        name,
-        lambda: DDPMScheduler.from_pretrained(name, subfolder="scheduler"),
+    def scheduler() -> Any:
+        return DDPMScheduler.from_pretrained(name, subfolder="scheduler")
+
+    remedy = "Give --base a folder, or a name on the Hugging Face Hub and a connection to it."
+    noise = load_part("The noise schedule", name, remedy, scheduler)
+    check_prediction(noise, name)
+    return Base(
+        load_part("The VAE", name, remedy, vae).requires_grad_(False).eval(),
+        load_part("The U-Net", name, remedy, unet).requires_grad_(False),
+        noise,
     )
+
+
+def check_prediction(scheduler: Any, name: Path | str) -> None:
+    """Refuse a model that predicts neither the noise nor the velocity."""
     if scheduler.config.prediction_type not in ("epsilon", "v_prediction"):
         raise TrainingError(
-            f"{name} predicts {scheduler.config.prediction_type}, which L_SD is not made for. Give "
-            "--base a model that predicts the noise (epsilon), as Stable Diffusion 1.5, or the "
+            f"{name} predicts {scheduler.config.prediction_type}, which training is not made for. "
+            "Give a model that predicts the noise (epsilon), as Stable Diffusion 1.5, or the "
             "velocity (v_prediction)."
         )
-    return Base(
-        _load("The VAE", name, vae).requires_grad_(False).eval(),
-        _load("The U-Net", name, unet).requires_grad_(False),
-        scheduler,
-    )
 
 
 @torch.no_grad()
@@ -91,3 +119,27 @@ def encode_latents(vae: Any, pictures: torch.Tensor) -> torch.Tensor:
     latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mean
     out: torch.Tensor = latents.float() * vae.config.scaling_factor
     return out
+
+
+def encode_set(path: Path, data: PreparedSet, vae: Any, name: Path | str) -> np.ndarray:
+    """Latents of all pictures of a set, computed once and kept in `path`.
+
+    Parameters
+    ----------
+    name : of the VAE.
+
+    Returns
+    -------
+    array of shape (n_pictures, 4, h, w), float16.
+    """
+    group = processes()
+    with torch.no_grad(), group.main_process_first():
+        vae.to(group.device)
+        latents = encoded_pictures(
+            path,
+            data.pictures(),
+            lambda x: encode_latents(vae, x.to(group.device)),
+            f"{data.folder.resolve()} by {name}",
+        )
+        vae.to("cpu")
+    return latents

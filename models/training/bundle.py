@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,6 +116,20 @@ def fit_concepts(
     return table
 
 
+def write_bundle(
+    out: Path, pipeline: EEGToImagePipeline, epoch_spec: dict[str, Any], sampler: Sampler
+) -> None:
+    """Write what every bundle has, with weights in fp16."""
+    pipeline.to("cpu", torch.float16).save_pretrained(out)
+    text = json.dumps(epoch_spec, indent=2)
+    (out / "epoch_spec.json").write_text(text + "\n", encoding="utf-8")
+    painter = {
+        "num_inference_steps": sampler.num_inference_steps,
+        "guidance_scale": sampler.guidance_scale,
+    }
+    (out / "painter.json").write_text(json.dumps(painter) + "\n", encoding="utf-8")
+
+
 def save_bundle(
     out: Path,
     base: Base,
@@ -125,7 +140,7 @@ def save_bundle(
     held_out: dict[str, SeenEpochs],
     sampler: Sampler,
 ) -> None:
-    """Write a bundle with weights in fp16.
+    """Write what was fine-tuned as a bundle.
 
     Parameters
     ----------
@@ -148,14 +163,7 @@ def save_bundle(
         conditioner=conditioner,
         concepts=concepts,
     )
-    pipeline.to("cpu", torch.float16).save_pretrained(out)
-    text = json.dumps(data.spec["epoch_spec"], indent=2)
-    (out / "epoch_spec.json").write_text(text + "\n", encoding="utf-8")
-    painter = {
-        "num_inference_steps": sampler.num_inference_steps,
-        "guidance_scale": sampler.guidance_scale,
-    }
-    (out / "painter.json").write_text(json.dumps(painter) + "\n", encoding="utf-8")
+    write_bundle(out, pipeline, data.spec["epoch_spec"], sampler)
     rows = {name: part.index for name, part in held_out.items()}
     notes = {"prepared": data.digest(), "honesty": str(data.spec.get("honesty"))}
     save_file(rows, out / HELD_OUT, notes)

@@ -1,14 +1,11 @@
 """The scale model's CLIP: pictures and their captions in one space.
 
-    python -m models.training.clip runs/pictures runs/clip
-
 Stands where CLIP ViT-L/14 stands (Radford et al. 2021, arXiv 2103.00020): its text tokens
 condition the text-to-image U-Net, its image embeddings are the target of L_clip.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +15,11 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import CLIPConfig, CLIPModel
 
+from models.errors import PreparedSetError
+from models.training.base import load_part, load_stage
 from models.training.config import Schedule
 from models.training.prepared import PreparedSet, Shards, images_to_tensor
-from models.training.stage import Rows, run_stage
+from models.training.stage import Rows, processes, run_stage
 
 MAX_WORDS = 16
 
@@ -51,10 +50,22 @@ class Words:
         (folder / "words.json").write_text(json.dumps(self.words), encoding="utf-8")
 
     def __call__(self, captions: list[str]) -> torch.Tensor:
-        """Captions to token numbers (n, 16), padded with zeros."""
+        """Captions to token numbers (n, 16), padded with zeros.
+
+        Raises
+        ------
+        PreparedSetError
+            A caption is too long, or has a word that is not in the vocabulary.
+        """
         out = torch.zeros(len(captions), MAX_WORDS, dtype=torch.long)
         for row, caption in zip(out, captions, strict=True):
-            numbers = [self._number[word] for word in caption.split()] + [self.end]
+            words = caption.split()
+            if len(words) >= MAX_WORDS or not self._number.keys() >= set(words):
+                raise PreparedSetError(
+                    f"The caption '{caption}' is longer than {MAX_WORDS - 1} words, or has one "
+                    "that CLIP was not trained with. Train CLIP on the pictures of this set."
+                )
+            numbers = [self._number[word] for word in words] + [self.end]
             row[: len(numbers)] = torch.tensor(numbers)
         return out
 
@@ -109,47 +120,53 @@ class ClipTask(nn.Module):
         return {"loss": loss, "top1": (logits.argmax(1) == target).float().mean()}
 
 
+def load_clip(folder: Path | str) -> tuple[CLIPModel, Words]:
+    """CLIP and its words; `load_part` for the errors."""
+    folder = Path(folder)
+    remedy = "Give --clip the folder `clip` that `phosphene scale-model clip` wrote."
+    clip: CLIPModel = load_stage(CLIPModel, folder, "CLIP", remedy)
+    return clip, load_part("CLIP's words", folder, remedy, lambda: Words.load(folder))
+
+
 def train(
     pictures: Path, out: Path, schedule: Schedule, say: Callable[[str], None] = print
 ) -> None:
-    """Train CLIP and save it with its words to `out / "clip"`."""
+    """Train CLIP and save it with its words to `out / "clip"`.
+
+    Parameters
+    ----------
+    pictures : folder of a prepared set with pictures and captions.
+    out : folder of the stage.
+
+    Raises
+    ------
+    PreparedSetError, TrainingError
+    """
     data = PreparedSet(pictures)
     images, captions = data.pictures(), data.captions()
     words = Words.of(captions)
     torch.manual_seed(schedule.seed)
     clip = build_clip(words, images.shape("images")[0])
-    run_stage(out, ClipTask(clip, images, words(captions)), schedule, say)
-    clip.save_pretrained(out / "clip")
-    words.save(out / "clip")
-    # How pictures are handed to it, in the form that transformers reads.
-    size = {
-        "height": clip.config.vision_config.image_size,
-        "width": clip.config.vision_config.image_size,
-    }
+    task = ClipTask(clip, images, words(captions))
+    run_stage(out, task, schedule, say, identity={"pictures": str(pictures)})
+    if processes().is_main_process:
+        save_clip(clip, words, out / "clip")
+        say(f"{out / 'clip'} holds CLIP.")
+
+
+def save_clip(clip: CLIPModel, words: Words, folder: Path) -> None:
+    """Write CLIP, its words, and how pictures are handed to it."""
+    clip.save_pretrained(folder)
+    words.save(folder)
+    side = clip.config.vision_config.image_size
+    # The form that transformers reads.
     preprocessor = {
         "image_processor_type": "CLIPImageProcessor",
         "do_center_crop": False,
         "do_resize": True,
         "image_mean": [0.5, 0.5, 0.5],
         "image_std": [0.5, 0.5, 0.5],
-        "size": size,
+        "size": {"height": side, "width": side},
     }
     text = json.dumps(preprocessor, indent=2)
-    (out / "clip" / "preprocessor_config.json").write_text(text, encoding="utf-8")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("pictures", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    schedule = Schedule(arguments.steps, 128, arguments.lr, ema_decay=0.999, precision="bf16")
-    train(arguments.pictures, arguments.out, schedule)
-
-
-if __name__ == "__main__":
-    main()
+    (folder / "preprocessor_config.json").write_text(text, encoding="utf-8")

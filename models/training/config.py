@@ -14,36 +14,56 @@ from models.errors import TrainingError
 PresetName = Literal["reference", "phosphene", "scale", "headset", "tiny"]
 SplitBy = Literal["auto", "split", "session", "run", "block", "position", "image"]
 
+# Fields that stages give defaults of their own.
+Steps = Annotated[int, "Optimiser steps in all."]
+Batch = Annotated[int, "Rows of a step, over all processes and accumulated parts."]
+Rate = Annotated[float, "Highest learning rate."]
+Warmup = Annotated[int, "Steps in which the learning rate rises to its highest."]
+Decay = Annotated[
+    Literal["cosine", "constant"],
+    "How the learning rate goes on: to zero by a half cosine, or as it is.",
+]
+WeightDecay = Annotated[float, "Of AdamW, on weights and not on biases or norms."]
+MaxGradNorm = Annotated[float, "Largest norm of the gradient."]
+EmaDecay = Annotated[
+    float,
+    "Decay of a moving average of the trained weights that is saved in their place, as "
+    "0.999; it averages the noise of the last steps. 0: none.",
+]
+Precision = Annotated[
+    Literal["fp32", "bf16", "fp16"], "Of matrix products; weights stay fp32. fp16: CUDA only."
+]
+GradientCheckpointing = Annotated[
+    bool, "Compute activations again instead of keeping them: less memory, slower."
+]
+SaveEvery = Annotated[int, "Steps between checkpoints."]
+Augment = Annotated[
+    float,
+    "Strength of variation of the EEG (gains, silent electrodes, shifts, noise); 0: none.",
+]
+LearntEpochs = Annotated[
+    Literal["marker-locked", "sliding", "both"], "Epochs that are learnt from."
+]
+SamplerSteps = Annotated[int, "U-Net steps for a picture, noted in the bundle."]
+
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """How long, how fast and how precisely a stage learns. Every field is a flag."""
 
-    steps: Annotated[int, "Optimiser steps in all."] = 2000
-    batch: Annotated[int, "Rows of a step, over all processes and accumulated parts."] = 64
-    lr: Annotated[float, "Highest learning rate."] = 1e-3
-    warmup: Annotated[int, "Steps in which the learning rate rises to its highest."] = 100
-    decay: Annotated[
-        Literal["cosine", "constant"],
-        "How the learning rate goes on: to zero by a half cosine, or as it is.",
-    ] = "cosine"
-    weight_decay: Annotated[float, "Of AdamW, on weights and not on biases or norms."] = 0.01
-    max_grad_norm: Annotated[float, "Largest norm of the gradient."] = 1.0
-    ema_decay: Annotated[
-        float,
-        "Decay of a moving average of the trained weights that is saved in their place, as "
-        "0.999; it averages the noise of the last steps. 0: none.",
-    ] = 0.0
-    precision: Annotated[
-        Literal["fp32", "bf16", "fp16"], "Of matrix products; weights stay fp32. fp16: CUDA only."
-    ] = "fp32"
+    steps: Steps = 2000
+    batch: Batch = 64
+    lr: Rate = 1e-3
+    warmup: Warmup = 100
+    decay: Decay = "cosine"
+    weight_decay: WeightDecay = 0.01
+    max_grad_norm: MaxGradNorm = 1.0
+    ema_decay: EmaDecay = 0.0
+    precision: Precision = "fp32"
     accumulate: Annotated[
         int, "Parts that each process computes one after the other: less memory, the same step."
     ] = 1
-    gradient_checkpointing: Annotated[
-        bool, "Compute activations again instead of keeping them: less memory, slower."
-    ] = False
-    save_every: Annotated[int, "Steps between checkpoints."] = 250
+    save_every: SaveEvery = 250
     seed: Annotated[int, "Of weights, batches and noise."] = 0
 
     def __post_init__(self) -> None:
@@ -78,12 +98,13 @@ NEUTRAL = ("save_every", "accumulate", "gradient_checkpointing")
 class PretrainConfig(Schedule):
     """Settings of pre-training; every field is a flag."""
 
-    steps: Annotated[int, "Optimiser steps in all."] = 20000
-    batch: Annotated[int, "Rows of a step, over all processes and accumulated parts."] = 100
-    lr: Annotated[float, "Highest learning rate."] = 2.5e-4
-    warmup: Annotated[int, "Steps in which the learning rate rises to its highest."] = 1000
-    weight_decay: Annotated[float, "Of AdamW, on weights and not on biases or norms."] = 0.05
-    max_grad_norm: Annotated[float, "Largest norm of the gradient."] = 0.8
+    steps: Steps = 20000
+    batch: Batch = 100
+    lr: Rate = 2.5e-4
+    warmup: Warmup = 1000
+    weight_decay: WeightDecay = 0.05
+    max_grad_norm: MaxGradNorm = 0.8
+    gradient_checkpointing: GradientCheckpointing = False
     preset: Annotated[
         PresetName,
         "Sizes of the network: the authors' (with the cls token of their pre-training), ours of "
@@ -98,10 +119,7 @@ class PretrainConfig(Schedule):
         "Width of the MLPs over that of the tokens: 4 gives the paper's count of parameters, "
         "1 is the authors' code. 0: the preset's.",
     ] = 0.0
-    augment: Annotated[
-        float,
-        "Strength of variation of the EEG (gains, silent electrodes, shifts, noise); 0: none.",
-    ] = 0.0
+    augment: Augment = 0.0
     whiten: Annotated[
         bool,
         "Let the patch embedding begin as one that gives the patches of these epochs unit "
@@ -120,14 +138,12 @@ class PretrainConfig(Schedule):
 class FinetuneConfig(Schedule):
     """Settings of fine-tuning; every field is a flag."""
 
-    steps: Annotated[int, "Optimiser steps in all."] = 20000
-    batch: Annotated[int, "Rows of a step, over all processes and accumulated parts."] = 24
-    lr: Annotated[float, "Highest learning rate."] = 5.3e-5
-    decay: Annotated[
-        Literal["cosine", "constant"],
-        "How the learning rate goes on: to zero by a half cosine, or as it is.",
-    ] = "constant"
-    max_grad_norm: Annotated[float, "Largest norm of the gradient."] = 0.5
+    steps: Steps = 20000
+    batch: Batch = 24
+    lr: Rate = 5.3e-5
+    decay: Decay = "constant"
+    max_grad_norm: MaxGradNorm = 0.5
+    gradient_checkpointing: GradientCheckpointing = False
     base: Annotated[
         str, "Text-to-image model to start from: a folder, or a name on the Hugging Face Hub."
     ] = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -138,9 +154,7 @@ class FinetuneConfig(Schedule):
         str, "Folder that `phosphene pretrain` wrote; none: an encoder with random weights."
     ] = ""
     preset: Annotated[PresetName, "Size of an encoder with random weights."] = "phosphene"
-    epochs: Annotated[
-        Literal["marker-locked", "sliding", "both"], "Epochs that are learnt from."
-    ] = "marker-locked"
+    epochs: LearntEpochs = "marker-locked"
     split: Annotated[
         SplitBy,
         "What is held out whole for validation and test: as the set's makers split it, or "
@@ -172,11 +186,8 @@ class FinetuneConfig(Schedule):
         "Let timesteps weigh at most as one of this signal-to-noise ratio, so that the many almost "
         "clean ones do not take most of the capacity; 5 is usual. 0: all alike, as the paper.",
     ] = 0.0
-    augment: Annotated[
-        float,
-        "Strength of variation of the EEG (gains, silent electrodes, shifts, noise); 0: none.",
-    ] = 0.0
-    sampler_steps: Annotated[int, "U-Net steps for a picture, noted in the bundle."] = 20
+    augment: Augment = 0.0
+    sampler_steps: SamplerSteps = 20
     guidance: Annotated[float, "Guidance scale, noted in the bundle; 1: none."] = 1.0
 
     def __post_init__(self) -> None:
@@ -187,6 +198,40 @@ class FinetuneConfig(Schedule):
             self._check(name, getattr(self, name) >= 1, "a number from 1 upwards")
         for name in ("condition_dropout", "validation_share", "test_share"):
             self._check(name, 0 <= getattr(self, name) < 1, "a number from 0 to below 1")
+
+
+@dataclass(frozen=True, slots=True)
+class DistillConfig(Schedule):
+    """Settings of few-step distillation; every field is a flag."""
+
+    steps: Steps = 4000
+    batch: Batch = 32
+    lr: Rate = 1e-4
+    decay: Decay = "constant"
+    weight_decay: WeightDecay = 0.0
+    ema_decay: Annotated[
+        float,
+        "Decay of the moving average of the U-Net that it learns to agree with, and that is "
+        "saved in its place. 0: it agrees with itself.",
+    ] = 0.95
+    gradient_checkpointing: GradientCheckpointing = False
+    epochs: LearntEpochs = "marker-locked"
+    guidance: Annotated[
+        float, "Guidance scale that is learnt in; 0: the one that the bundle paints with."
+    ] = 0.0
+    solver_steps: Annotated[
+        int, "Steps of DDIM that the teacher's way from noise to picture is cut into."
+    ] = 50
+    augment: Augment = 0.0
+    sampler_steps: SamplerSteps = 4
+
+    def __post_init__(self) -> None:
+        Schedule.__post_init__(self)
+        self._check("guidance", self.guidance == 0 or self.guidance >= 1, "0, or from 1 upwards")
+        self._check("augment", self.augment >= 0, "a number from 0 upwards")
+        self._check("solver_steps", self.solver_steps >= 1, "a number from 1 upwards")
+        is_part = 1 <= self.sampler_steps <= self.solver_steps
+        self._check("sampler_steps", is_part, "a number from 1 to --solver-steps")
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,27 @@ class Denoising(nn.Module):
         self._is_velocity = scheduler.config.prediction_type == "v_prediction"
         self._min_snr = min_snr
 
+    def noisy(self, latents: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """Latents and noise (n, 4, h, w) mixed as at timesteps `t` (n,)."""
+        alpha = self._alpha(t)
+        return alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
+
+    def parts(
+        self, noisy: torch.Tensor, predicted: torch.Tensor, t: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The latents and the noise that a prediction takes `noisy` (n, 4, h, w) to be made of.
+
+        Where a schedule ends in pure noise, only the velocity tells of the latents there.
+        """
+        alpha = self._alpha(t)
+        if self._is_velocity:
+            latents = alpha.sqrt() * noisy - (1 - alpha).sqrt() * predicted
+            return latents, alpha.sqrt() * predicted + (1 - alpha).sqrt() * noisy
+        return (noisy - (1 - alpha).sqrt() * predicted) / alpha.sqrt(), predicted
+
+    def _alpha(self, t: torch.Tensor) -> torch.Tensor:
+        return self.alphas_cumprod[t][:, None, None, None]
+
     def weight(self, t: torch.Tensor) -> torch.Tensor:
         """Weight of the error at timesteps (n,)."""
         alpha = self.alphas_cumprod[t]
@@ -54,10 +75,10 @@ class Denoising(nn.Module):
         time_embedding: torch.Tensor,
     ) -> torch.Tensor:
         """L_SD at timesteps `t` (n,), for latents and noise (n, 4, h, w)."""
-        alpha = self.alphas_cumprod[t][:, None, None, None]
-        noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
         target = noise
         if self._is_velocity:
+            alpha = self._alpha(t)
             target = alpha.sqrt() * noise - (1 - alpha).sqrt() * latents
+        noisy = self.noisy(latents, noise, t)
         predicted = unet(noisy, t, context, class_labels=time_embedding).sample
         return sd_loss(target, predicted.float(), self.weight(t))

@@ -18,16 +18,17 @@ from torch import nn
 
 from models.conditioner import EEGConditioner
 from models.eeg_encoder import EEGEncoder
-from models.errors import SplitError, TrainingError
+from models.errors import SplitError
 from models.losses import clip_loss
 from models.training.augment import augment, draw_augmentation
-from models.training.base import Base, encode_latents, load_base
+from models.training.base import Base, encode_set, load_base
 from models.training.bundle import Sampler, concept_names, fit_concepts, save_bundle
 from models.training.config import FinetuneConfig, SplitBy
 from models.training.confounding import confounding
 from models.training.denoising import Denoising
 from models.training.prepared import PreparedSet
 from models.training.presets import build_encoder
+from models.training.pretrained import read_conditioner, read_encoder
 from models.training.scorers import open_encoder
 from models.training.seen import SeenEpochs, encoded_pictures
 from models.training.splits import By, Split, split_rows
@@ -203,17 +204,6 @@ def score(task: FinetuneTask, held_out: SeenEpochs, seed: int) -> dict[str, floa
     return scores
 
 
-def check_shapes(encoder: EEGEncoder, seen: SeenEpochs, folder: Path) -> None:
-    """Refuse an encoder that was built for other epochs."""
-    expected = (encoder.config.in_channels, encoder.config.n_times)
-    found = seen.epochs.shape("eeg")
-    if expected != found:
-        raise TrainingError(
-            f"The encoder takes epochs of {expected[0]} channels x {expected[1]} samples; {folder} "
-            f"holds {found[0]} x {found[1]}. Prepare both sets with the same --spec."
-        )
-
-
 def load_encoder(config: FinetuneConfig, seen: SeenEpochs, folder: Path) -> EEGEncoder:
     """The pre-trained encoder, or one with random weights.
 
@@ -224,25 +214,14 @@ def load_encoder(config: FinetuneConfig, seen: SeenEpochs, folder: Path) -> EEGE
     """
     if not config.encoder:
         return build_encoder(config.preset, *seen.epochs.shape("eeg"))
-    path = Path(config.encoder) / "eeg_encoder"
-    try:
-        encoder: EEGEncoder = EEGEncoder.from_pretrained(path)
-    except Exception as error:
-        raise TrainingError(
-            f"{path} holds no EEG encoder ({str(error).splitlines()[0]}). Give --encoder a folder "
-            "that `phosphene pretrain` or `phosphene import` wrote."
-        ) from error
-    check_shapes(encoder, seen, folder)
-    return encoder
+    return read_encoder(Path(config.encoder), seen.epochs, folder)
 
 
 def build_conditioner(
     encoder: EEGEncoder, unet: UNet2DConditionModel, clip_dim: int, config: FinetuneConfig
 ) -> EEGConditioner:
     """The conditioner beside the pre-trained encoder, or one with random weights."""
-    path = Path(config.encoder) / "conditioner"
-    if config.encoder and path.is_dir():
-        started: EEGConditioner = EEGConditioner.from_pretrained(path)
+    if config.encoder and (started := read_conditioner(Path(config.encoder))):
         return started
     conditioner: EEGConditioner = EEGConditioner(
         encoder.n_tokens,
@@ -342,23 +321,14 @@ def encode_all(
     data: PreparedSet, base: Base, out: Path, config: FinetuneConfig
 ) -> tuple[np.ndarray, np.ndarray]:
     """Latents and E_I(I) of all pictures of a set, kept in `out / "cache"`."""
-    pictures = data.pictures()
     group = processes()
-    folder = data.folder.resolve()
     with torch.no_grad(), group.main_process_first():
         clip = open_encoder(config.clip, group.device)
-        base.vae.to(group.device)
         image_embeds = encoded_pictures(
             out / "cache" / "image_embeds.npy",
-            pictures,
+            data.pictures(),
             lambda x: F.normalize(clip(x), dim=1),
-            f"{folder} by {config.clip}",
+            f"{data.folder.resolve()} by {config.clip}",
         )
-        latents = encoded_pictures(
-            out / "cache" / "latents.npy",
-            pictures,
-            lambda x: encode_latents(base.vae, x.to(group.device)),
-            f"{folder} by {config.base}",
-        )
-        base.vae.to("cpu")
+    latents = encode_set(out / "cache" / "latents.npy", data, base.vae, config.base)
     return latents, image_embeds

@@ -1,11 +1,7 @@
-"""The judge: names the concept in a picture; trained apart, used only to score.
-
-python -m models.training.judge runs/pictures runs/pictures-test runs/judge
-"""
+"""The judge: names the concept in a picture; trained apart, used only to score."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +13,7 @@ from torch import nn
 
 from models.training.config import Schedule
 from models.training.prepared import PreparedSet, Shards, images_to_tensor
-from models.training.stage import Rows, run_stage
+from models.training.stage import Rows, processes, run_stage
 
 
 class Judge(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -54,7 +50,7 @@ def blur(pictures: torch.Tensor) -> torch.Tensor:
     factor = int(torch.randint(1, 4, (1,)))
     small = F.avg_pool2d(pictures, factor) if factor > 1 else pictures
     soft = F.interpolate(small, size=pictures.shape[-2:], mode="bilinear", align_corners=False)
-    some = torch.rand(len(pictures), 1, 1, 1) < 0.5
+    some = torch.rand(len(pictures), 1, 1, 1, device=pictures.device) < 0.5
     return torch.where(some, soft, pictures) + 0.03 * torch.randn_like(pictures)
 
 
@@ -64,8 +60,8 @@ def accuracy(judge: Judge, pictures: Shards) -> float:
     label = pictures["label"]
     right = 0
     for index in torch.arange(len(pictures)).split(128):
-        logits = judge(images_to_tensor(pictures.rows("images", index)))
-        right += int((logits.argmax(1) == label[index]).sum())
+        pixels = images_to_tensor(pictures.rows("images", index)).to(judge.device)
+        right += int((judge(pixels).argmax(1).cpu() == label[index]).sum())
     return right / len(pictures)
 
 
@@ -96,26 +92,32 @@ class JudgeTask(nn.Module):
 
 
 def train(
-    pictures: Path, test: Path, out: Path, schedule: Schedule, say: Callable[[str], None] = print
+    pictures: Path,
+    out: Path,
+    schedule: Schedule,
+    held_out: Path,
+    say: Callable[[str], None] = print,
 ) -> None:
-    """Train the judge and save it to `out / "judge"`."""
-    data, held_out = PreparedSet(pictures).pictures(), PreparedSet(test).pictures()
+    """Train the judge and save it to `out / "judge"`.
+
+    Parameters
+    ----------
+    pictures : folder of a prepared set with pictures.
+    out : folder of the stage.
+    held_out : another one, that is scored and never trained on.
+
+    Raises
+    ------
+    PreparedSetError, TrainingError
+    """
+    data, others = PreparedSet(pictures).pictures(), PreparedSet(held_out).pictures()
     torch.manual_seed(schedule.seed)
-    judge = Judge()
-    run_stage(out, JudgeTask(judge, data), schedule, say)
-    say(f"The judge names {accuracy(judge, held_out):.1%} of {len(held_out)} held-out pictures.")
-    judge.save_pretrained(out / "judge")
+    judge = Judge(1 + int(data["label"].max()))
 
+    def look(_step: int) -> dict[str, float]:
+        return {"top1": accuracy(judge, others)}
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("pictures", "test", "out"):
-        parser.add_argument(name, type=Path)
-    parser.add_argument("--steps", type=int, default=1200)
-    parser.add_argument("--lr", type=float, default=2e-3)
-    a = parser.parse_args()
-    train(a.pictures, a.test, a.out, Schedule(a.steps, 64, a.lr, ema_decay=0.999, precision="bf16"))
-
-
-if __name__ == "__main__":
-    main()
+    run_stage(out, JudgeTask(judge, data), schedule, say, look, {"pictures": str(pictures)})
+    if processes().is_main_process:
+        judge.save_pretrained(out / "judge")
+        say(f"{out / 'judge'} holds the judge.")

@@ -122,9 +122,14 @@ class PreparedSet:
         return Shards(self.folder, "epochs")
 
     def captions(self) -> list[str]:
-        captions: list[str] = json.loads(
-            (self.folder / "pictures.json").read_text(encoding="utf-8")
-        )
+        """What is told of each picture, in their order."""
+        path = self.folder / "pictures.json"
+        if not path.is_file():
+            raise PreparedSetError(
+                f"{self.folder} holds no captions (no pictures.json). Make the set with "
+                "`phosphene prepare`, and --pictures or --images."
+            )
+        captions: list[str] = json.loads(path.read_text(encoding="utf-8"))
         return captions
 
 

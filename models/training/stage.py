@@ -211,6 +211,7 @@ def run_stage(
     say: Callable[[str], None] = print,
     look: Callable[[int], dict[str, float] | None] | None = None,
     identity: dict[str, str] | None = None,
+    follow: Callable[[dict[str, torch.Tensor]], None] | None = None,
 ) -> None:
     """Train a task for `schedule.steps` steps, from the checkpoint if there is one.
 
@@ -221,6 +222,8 @@ def run_stage(
     look : called at every checkpoint and at the end, to write samples and to score held-out
         data; what it returns is logged.
     identity : what else a checkpoint must agree in to be gone on from, as the data.
+    follow : given the moving average of the weights before the first step, by the names of the
+        task's parameters; it changes in place. Not called where `ema_decay` is 0.
 
     Raises
     ------
@@ -243,6 +246,8 @@ def run_stage(
         progress.load(path)
         if is_main:
             say(f"{out.name}: going on from step {progress.step}")
+    if follow and progress.average:
+        follow(progress.average.values)
     # All have read it before one may replace it.
     accelerator.wait_for_everyone()
     if is_main:

@@ -1,15 +1,13 @@
 """The scale model's text-to-image diffusion: stands where Stable Diffusion 1.5 stands.
 
-    python -m models.training.text_to_image runs/pictures runs/vae/vae runs/clip/clip runs/unet
-
 Latent diffusion (Rombach et al. 2022, arXiv 2112.10752) on the VAE's latents, conditioned
 by the tokens of CLIP's text encoder, with SD 1.5's noise schedule, ended in pure noise.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +17,13 @@ from PIL import Image
 from torch import nn
 from transformers import CLIPModel
 
-from models.training.clip import Words
-from models.training.config import Schedule
+from models.training.base import encode_set, load_stage
+from models.training.clip import load_clip
 from models.training.denoising import Denoising
-from models.training.prepared import PreparedSet, Shards, images_to_tensor
-from models.training.stage import Rows, run_stage
+from models.training.prepared import PreparedSet
+from models.training.scale_config import TextToImageConfig
+from models.training.stage import Rows, processes, run_stage
+from models.training.vae import load_vae
 
 # Share of pictures that are trained without their caption, so that guidance is possible
 # (Ho and Salimans 2022, arXiv 2207.12598).
@@ -72,18 +72,6 @@ def build_scheduler() -> DDIMScheduler:
 
 
 @torch.no_grad()
-def encode_pictures(vae: AutoencoderTiny, images: Shards) -> torch.Tensor:
-    """All pictures of a set as scaled latents (n, 4, h, w), float16."""
-    parts = []
-    for index in torch.arange(len(images)).split(64):
-        pixels = images_to_tensor(images.rows("images", index))
-        with torch.autocast("cpu", torch.bfloat16):
-            latents = vae.encode(pixels).latents
-        parts.append((latents * vae.config.scaling_factor).half())
-    return torch.cat(parts)
-
-
-@torch.no_grad()
 def encode_captions(clip: CLIPModel, tokens: torch.Tensor) -> torch.Tensor:
     """Token numbers (n, 16) to the text encoder's tokens (n, 16, dim)."""
     out: torch.Tensor = clip.text_model(
@@ -105,10 +93,11 @@ def sample(
 ) -> np.ndarray:
     """Pictures (n, H, W, 3) uint8 for contexts (n, tokens, dim), each from its own noise."""
     scheduler = scheduler or build_scheduler()
-    scheduler.set_timesteps(steps)
+    scheduler.set_timesteps(steps, device=unet.device)
     side = unet.config.sample_size
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(len(context), 4, side, side, generator=generator)
+    x = torch.randn(len(context), 4, side, side, generator=generator).to(unet.device)
+    context, time_embedding = context.to(unet.device), time_embedding.to(unet.device)
     for t in scheduler.timesteps:
         noise_pred = unet(x, t, context, class_labels=time_embedding).sample
         if guidance_scale > 1:
@@ -116,7 +105,7 @@ def sample(
             empty = unet(x, t, zeros(context), class_labels=zeros(time_embedding)).sample
             noise_pred = empty + guidance_scale * (noise_pred - empty)
         x = scheduler.step(noise_pred, t, x).prev_sample
-    pictures = vae.decode(x / vae.config.scaling_factor).sample
+    pictures = vae.decode(x.to(vae.device) / vae.config.scaling_factor).sample.cpu()
     pixels = (pictures.clamp(-1, 1) + 1) * 127.5
     return np.asarray(pixels.round().byte().permute(0, 2, 3, 1).numpy())
 
@@ -134,7 +123,7 @@ class TextToImageTask(nn.Module):
     ----------
     unet, scheduler : the U-Net and its noise schedule.
     clip : whose text encoder stays as it is.
-    latents : (n, 4, h, w).
+    latents : array of shape (n, 4, h, w).
     tokens : of the captions, (n, 16).
     """
 
@@ -143,7 +132,7 @@ class TextToImageTask(nn.Module):
         unet: UNet2DConditionModel,
         scheduler: DDIMScheduler,
         clip: CLIPModel,
-        latents: torch.Tensor,
+        latents: np.ndarray,
         tokens: torch.Tensor,
     ) -> None:
         super().__init__()
@@ -156,14 +145,15 @@ class TextToImageTask(nn.Module):
         return {
             "index": torch.randint(len(self._latents), (batch,), generator=generator),
             "noise": torch.randn(batch, *self._latents.shape[1:], generator=generator),
-            "t": torch.randint(1000, (batch,), generator=generator),
+            "t": torch.randint(len(self.denoising.alphas_cumprod), (batch,), generator=generator),
             "is_kept": torch.rand(batch, generator=generator) >= DROPOUT,
         }
 
     def load(self, rows: Rows) -> Rows:
         """Latents and captions."""
         index = rows.pop("index")
-        return {**rows, "latents": self._latents[index].float(), "tokens": self._tokens[index]}
+        latents = torch.from_numpy(self._latents[index.numpy()]).float()
+        return {**rows, "latents": latents, "tokens": self._tokens[index]}
 
     def forward(self, rows: Rows) -> dict[str, torch.Tensor]:
         """L_SD under the caption's tokens."""
@@ -175,78 +165,55 @@ class TextToImageTask(nn.Module):
 
 def train(
     pictures: Path,
+    out: Path,
+    config: TextToImageConfig,
     vae_folder: Path,
     clip_folder: Path,
-    out: Path,
-    schedule: Schedule,
+    say: Callable[[str], None] = print,
     channels: tuple[int, int, int] = (96, 128, 192),
     scheduler: DDIMScheduler | None = None,
-    start: Path | None = None,
 ) -> None:
     """Train the U-Net; `out / "base"` is what fine-tuning starts from.
 
     Parameters
     ----------
-    start : an already trained U-Net, which learns on; its sizes count then.
+    pictures : folder of a prepared set with pictures and captions.
+    out : folder of the stage.
+    vae_folder, clip_folder : that earlier stages wrote.
+    channels : of a new U-Net; `config.start` has its own.
+    scheduler : the noise schedule, if not `build_scheduler()`.
+
+    Raises
+    ------
+    PreparedSetError, TrainingError
     """
     data = PreparedSet(pictures)
-    images = data.pictures()
-    vae = AutoencoderTiny.from_pretrained(vae_folder)
-    clip = CLIPModel.from_pretrained(clip_folder)
-    tokens = Words.load(clip_folder)(data.captions())
-    out.mkdir(parents=True, exist_ok=True)
-    cache = out / "latents.pt"
-    if not cache.is_file():
-        torch.save(encode_pictures(vae, images), cache)
-    latents = torch.load(cache, weights_only=True, mmap=True)
-    torch.manual_seed(schedule.seed)
-    if start:
-        unet = UNet2DConditionModel.from_pretrained(
-            start, torch_dtype=torch.float32, low_cpu_mem_usage=False
-        )
+    vae = load_vae(vae_folder, "--vae")
+    clip, words = load_clip(clip_folder)
+    tokens = words(data.captions())
+    latents = encode_set(out / "cache" / "latents.npy", data, vae, vae_folder)
+    torch.manual_seed(config.seed)
+    if config.start:
+        remedy = "Give --start the folder of a U-Net."
+        unet = load_stage(UNet2DConditionModel, config.start, "The U-Net", remedy)
     else:
         unet = build_unet(clip.config.text_config.hidden_size, latents.shape[-1], channels)
+    if config.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
     scheduler = scheduler or build_scheduler()
     task = TextToImageTask(unet, scheduler, clip, latents, tokens)
 
     def look(_step: int) -> None:
-        context = encode_captions(clip, tokens[:40])
-        empty = torch.zeros(40, 4 * unet.config.block_out_channels[0])
+        context = encode_captions(clip, tokens[:40].to(unet.device))
+        empty = torch.zeros(len(context), 4 * unet.config.block_out_channels[0])
         painted = sample(
             unet, vae, context, empty, guidance_scale=2.0, scheduler=copy.deepcopy(scheduler)
         )
         grid(painted, 10).save(out / "samples.png")
 
-    run_stage(out, task, schedule, look=look)
-    for name, part in (("unet", unet), ("vae", vae), ("scheduler", scheduler)):
-        part.save_pretrained(out / "base" / name)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("pictures", "vae", "clip", "out"):
-        parser.add_argument(name, type=Path)
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--lr", type=float, default=6e-4)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--start", type=Path, help="folder of an already trained U-Net")
-    arguments = parser.parse_args()
-    train(
-        arguments.pictures,
-        arguments.vae,
-        arguments.clip,
-        arguments.out,
-        Schedule(
-            arguments.steps,
-            arguments.batch,
-            arguments.lr,
-            warmup=200,
-            ema_decay=0.999,
-            precision="bf16",
-        ),
-        start=arguments.start,
-    )
-
-
-if __name__ == "__main__":
-    main()
+    given = {"pictures": pictures, "vae": vae_folder, "clip": clip_folder}
+    run_stage(out, task, config, say, look, {name: str(path) for name, path in given.items()})
+    if processes().is_main_process:
+        for name, part in (("unet", unet), ("vae", vae), ("scheduler", scheduler)):
+            part.save_pretrained(out / "base" / name)
+        say(f"{out / 'base'} holds the base model: phosphene finetune --base {out / 'base'}")

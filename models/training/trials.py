@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from models.errors import PreparedSetError
-from models.pipeline import EEGToImagePipeline
+from models.pipeline import EEGToImagePipeline, fixed_noise
 from models.training.prepared import PreparedSet, Shards
 
 # The numbers of a prepared set's column `split`.
@@ -234,7 +234,7 @@ def _paint(
 ) -> Shards:
     """Paint `n` epochs, sample after sample, a batch at a time.
 
-    All pictures of a sample begin from the same noise, as in live use. The shards hold
+    All pictures of a sample have the same noise, as in live use. The shards hold
     `images` and `clip_embeds`, the EEG in CLIP's space.
     """
     folder.mkdir(parents=True)
@@ -252,14 +252,13 @@ def _paint(
     bar = tqdm(total=options.samples * n, desc=folder.name, unit="picture", disable=None)
     with bar as progress:
         for sample in range(options.samples):
-            generator = torch.Generator().manual_seed(options.seed + sample)
-            latents = torch.randn(pipeline.latent_shape(1), generator=generator)
+            latents, generator = fixed_noise(pipeline, options.seed + sample)
             for part in torch.arange(n).split(options.batch):
                 output = pipeline(
                     eeg(part),
                     options.steps,
                     options.guidance,
-                    generator,
+                    [generator.clone_state() for _ in part],
                     latents.expand(len(part), -1, -1, -1),
                     output_type="pt",
                 )

@@ -1,11 +1,7 @@
-"""The scale model's VAE: pictures of 128x128 to latents of 16x16x4 (factor 8).
-
-python -m models.training.vae runs/pictures runs/vae
-"""
+"""The scale model's VAE: pictures of 128x128 to latents of 16x16x4 (factor 8)."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,9 +10,10 @@ import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 from torch import nn
 
-from models.training.config import Schedule
+from models.training.base import load_stage
 from models.training.prepared import PreparedSet, Shards, images_to_tensor
-from models.training.stage import Rows, run_stage
+from models.training.scale_config import VaeConfig
+from models.training.stage import Rows, processes, run_stage
 
 # Standard deviation of the noise on latents of about unit size.
 LATENT_NOISE = 0.1
@@ -104,48 +101,52 @@ class VaeTask(nn.Module):
         }
 
 
+def load_vae(folder: Path | str, flag: str) -> AutoencoderTiny:
+    """A trained VAE; `load_part` for the errors.
+
+    Parameters
+    ----------
+    flag : that gave the folder.
+    """
+    remedy = f"Give {flag} the folder `vae` that `phosphene scale-model vae` wrote."
+    vae: AutoencoderTiny = load_stage(AutoencoderTiny, folder, "The VAE", remedy)
+    return vae
+
+
 def train(
     pictures: Path,
     out: Path,
-    schedule: Schedule,
-    start: Path | None = None,
+    config: VaeConfig,
+    say: Callable[[str], None] = print,
     build: Callable[[], AutoencoderTiny] = build_vae,
     error: Error = reconstruction_loss,
 ) -> None:
     """Train the VAE and save it to `out / "vae"`, its latents scaled to unit variance.
 
-    With `start`, an already trained VAE, only the decoder learns on: the latents stay
+    With `config.start`, an already trained VAE, only the decoder learns on: the latents stay
     what a U-Net was trained on.
+
+    Parameters
+    ----------
+    pictures : folder of a prepared set with pictures.
+    out : folder of the stage.
+
+    Raises
+    ------
+    PreparedSetError, TrainingError
     """
     images = PreparedSet(pictures).pictures()
-    torch.manual_seed(schedule.seed)
-    vae = AutoencoderTiny.from_pretrained(start) if start else build()
-    vae.encoder.requires_grad_(start is None)
-    run_stage(out, VaeTask(vae, images, error), schedule)
-    if start is None:
+    torch.manual_seed(config.seed)
+    vae = load_vae(config.start, "--start") if config.start else build()
+    vae.encoder.requires_grad_(not config.start)
+    run_stage(out, VaeTask(vae, images, error), config, say, identity={"pictures": str(pictures)})
+    if not processes().is_main_process:
+        return
+    if not config.start:
         index = torch.randint(len(images), (256,), generator=torch.Generator().manual_seed(1))
         with torch.no_grad():
-            latents = vae.encode(images_to_tensor(images.rows("images", index))).latents
+            pixels = images_to_tensor(images.rows("images", index)).to(vae.device)
+            latents = vae.encode(pixels).latents
         vae.register_to_config(scaling_factor=round(float(1 / latents.std()), 5))
     vae.save_pretrained(out / "vae")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("pictures", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--lr", type=float, default=1.5e-3)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--start", type=Path, help="train only the decoder of this VAE on")
-    arguments = parser.parse_args()
-    train(
-        arguments.pictures,
-        arguments.out,
-        Schedule(arguments.steps, arguments.batch, arguments.lr, ema_decay=0.999, precision="bf16"),
-        arguments.start,
-    )
-
-
-if __name__ == "__main__":
-    main()
+    say(f"{out / 'vae'} holds the VAE.")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from transformers import CLIPModel
 
-from models.training.clip import Words
+from models.errors import PreparedSetError
+from models.training.clip import load_clip
 from models.training.prepared import PreparedSet, images_to_tensor
 from models.training.text_to_image import encode_captions
 
@@ -44,13 +44,18 @@ class ViewedSet:
     ----------
     folder : of the prepared set.
     clip_folder : of the frozen CLIP and its words.
+
+    Raises
+    ------
+    PreparedSetError, TrainingError
     """
 
     def __init__(self, folder: Path, clip_folder: Path) -> None:
         data = PreparedSet(folder)
         self.epochs, self.pictures = data.epochs(), data.pictures()
-        self.clip = CLIPModel.from_pretrained(clip_folder).requires_grad_(False).eval()
-        tokens = Words.load(clip_folder)(data.captions())
+        clip, words = load_clip(clip_folder)
+        self.clip = clip.requires_grad_(False)
+        tokens = words(data.captions())
         self.context = torch.cat([encode_captions(self.clip, part) for part in tokens.split(512)])
         self.image_id = self.epochs["image_id"]
         self.label = self.epochs["label"]
@@ -67,6 +72,12 @@ class ViewedSet:
         # response; in later ones only the weak, lasting part is left.
         self.begun = (seen & self._holds_onset()).nonzero()[:, 0]
         self.blank = ((self.label < 0) & trains).nonzero()[:, 0]
+        if not len(self.locked) or (len(self.sliding) and not len(self.begun) * len(self.blank)):
+            raise PreparedSetError(
+                f"{folder} lacks epochs to align: there must be marker-locked ones, and beside "
+                "sliding ones with a picture also some without. Prepare it with --epochs "
+                "sliding,marker-locked or marker-locked, and --images."
+            )
 
     def _holds_onset(self) -> torch.Tensor:
         """Whether each epoch's picture appears within its first half second, (n,) bool."""
@@ -87,10 +98,13 @@ class ViewedSet:
         return torch.cat(parts)
 
     def prototypes(self, n_concepts: int) -> torch.Tensor:
-        """Mean image embedding of each concept, (n_concepts, clip_dim), of unit length."""
+        """Mean image embedding of each concept, (n_concepts, clip_dim), of unit length.
+
+        Zero, which is near to nothing, for a concept without pictures.
+        """
         label = self.pictures["label"]
-        means = [self.image_embeds[label == c].mean(0) for c in range(n_concepts)]
-        return F.normalize(torch.stack(means), dim=1)
+        sums = [self.image_embeds[label == c].sum(0) for c in range(n_concepts)]
+        return F.normalize(torch.stack(sums), dim=1)
 
     def draw(self, generator: torch.Generator, batch: int) -> torch.Tensor:
         """Rows: half marker-locked epochs, 3/8 sliding windows, an eighth blank.

@@ -14,6 +14,7 @@ from acquisition.simulated_subject import CH_NAMES
 from app.cli import app as commands
 from app.cli import main
 from app.errors import AddressError, ExitCode
+from app.scale_model import app as scale_model
 from app.serve import listen_once, recording_source
 from app.settings import ROOT, TEXTS, Settings, flag_name
 
@@ -70,7 +71,8 @@ def test_help_answers_at_once_and_loads_nothing_heavy() -> None:
     # 0.1 s on a quiet machine; the processor's time, since tests may share it.
     assert os.times().children_user - before < 1
     for command in ("demo", "serve", "sources", "replay", "prepare", "pretrain", "finetune",
-                    "evaluate", "import", "export", "doctor"):  # fmt: skip
+                    "distill", "scale-model", "evaluate", "import", "export",
+                    "doctor"):  # fmt: skip
         assert command in result.stdout
 
 
@@ -95,7 +97,7 @@ def test_serve_has_a_flag_for_every_setting(
 
 
 def test_every_command_has_a_help_text() -> None:
-    for command in commands.registered_commands:
+    for command in (*commands.registered_commands, *scale_model.registered_commands):
         assert command.callback is not None
         assert (command.callback.__doc__ or "").strip().endswith(".")
 
@@ -170,6 +172,11 @@ BAD = [
     (ExitCode.SOURCE_NOT_FOUND, ["prepare", "out", "nowhere.edf"], "no recording nowhere.edf"),
     (ExitCode.SOURCE_NOT_FOUND, ["replay", "nowhere.xdf", "--lsl"], "no recording nowhere.xdf"),
     (ExitCode.USAGE, ["prepare", "out"], "found none"),
+    (ExitCode.TRAINING, ["scale-model", "vae", "nowhere", "out"], "nowhere is not a prepared set"),
+    (ExitCode.TRAINING, ["scale-model", "clip", "a", "b", "--steps", "0"], "--steps expects a"),
+    (ExitCode.USAGE, ["scale-model", "judge", "a", "b"], "--held-out"),
+    (ExitCode.BUNDLE, ["distill", "nowhere", "a", "b"], "There is no bundle at"),
+    (ExitCode.TRAINING, ["distill", "a", "b", "c", "--guidance", "0.5"], "--guidance expects 0"),
 ]
 
 

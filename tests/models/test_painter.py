@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from diffusers import LCMScheduler
 
 from models.errors import BundleError, EpochShapeError
 from models.painter import KeyframePainter
+from models.pipeline import fixed_noise, load_bundle
 
 
 def epoch(seed: int) -> np.ndarray:
@@ -26,6 +29,25 @@ def test_the_same_epoch_and_seed_give_the_same_picture(tiny_bundle: Path) -> Non
     np.testing.assert_array_equal(a.rgb, b.rgb)
     other = KeyframePainter.from_bundle(tiny_bundle, seed=4).paint(epoch(0))
     assert not np.array_equal(a.rgb, other.rgb)
+
+
+def test_noise_that_a_scheduler_adds_is_the_same_for_every_picture(tiny_bundle: Path) -> None:
+    pipeline = load_bundle(tiny_bundle)
+    pipeline.scheduler = LCMScheduler.from_config(pipeline.scheduler.config)
+    painter = KeyframePainter(pipeline, seed=3, num_inference_steps=4)
+    first = painter.paint(epoch(0)).rgb
+    torch.randn(5)  # whoever else draws
+    np.testing.assert_array_equal(painter.paint(epoch(0)).rgb, first)
+    # As in an evaluation, where several are painted at once.
+    noise, generator = fixed_noise(pipeline, 3)
+    eeg = np.stack([epoch(1), epoch(0), epoch(0)])
+    generators = [generator.clone_state() for _ in eeg]
+    images = pipeline(eeg, 4, 1.0, generators, noise.expand(3, -1, -1, -1), "pt").images
+    pixels = (images * 255).round().permute(0, 2, 3, 1).numpy()
+    np.testing.assert_allclose(pixels[1], first, atol=1)
+    np.testing.assert_array_equal(pixels[1], pixels[2])
+    other = KeyframePainter(pipeline, seed=4, num_inference_steps=4).paint(epoch(0)).rgb
+    assert not np.array_equal(other, first)
 
 
 def test_a_frame_has_pixels_all_concepts_and_times(tiny_bundle: Path) -> None:

@@ -55,3 +55,17 @@ def test_clean_timesteps_weigh_less_and_noisy_ones_all_alike(scheduler: DDIMSche
     assert weight[0] < 0.1
     assert weight[2:].tolist() == pytest.approx([1, 1])
     assert Denoising(scheduler).weight(T).tolist() == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("scheduler", [DDIMScheduler(), build_scheduler()])
+def test_a_right_answer_gives_the_latents_and_the_noise_back(scheduler: DDIMScheduler) -> None:
+    denoising = Denoising(scheduler)
+    noisy = denoising.noisy(LATENTS, NOISE, T)
+    said = NOISE
+    if scheduler.config.prediction_type == "v_prediction":
+        said = scheduler.get_velocity(LATENTS, NOISE, T)
+        # The last timestep is pure noise, and yet the velocity tells of the latents.
+        assert denoising.alphas_cumprod[999].item() == pytest.approx(0, abs=1e-6)
+    latents, noise = denoising.parts(noisy, said, T)
+    torch.testing.assert_close(latents, LATENTS, rtol=0, atol=1e-3)
+    torch.testing.assert_close(noise, NOISE, rtol=0, atol=1e-3)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import models.training.base
 from models.errors import PreparedSetError, ScorerError, TrainingError
 from models.pipeline import load_bundle
 from models.training.base import load_base
@@ -251,7 +251,7 @@ def test_the_frozen_networks_are_asked_once(
     data, base = PreparedSet(folder / "set"), load_base(settings.base)
     first = encode_all(data, base, tmp_path, settings)
     monkeypatch.setattr(
-        sys.modules[encode_all.__module__],
+        models.training.base,
         "encode_latents",
         lambda *_: pytest.fail("encoded again"),
     )
@@ -276,7 +276,9 @@ def test_each_missing_part_gets_its_sentence(folder: Path, tmp_path: Path) -> No
         finetune(folder / "set", tmp_path, config(folder, base=str(tmp_path / "nowhere")))
     with pytest.raises(ScorerError, match=r"CLIP .* cannot be loaded"):
         finetune(folder / "set", tmp_path, config(folder, clip=str(tmp_path / "nowhere")))
-    with pytest.raises(TrainingError, match=r"holds no EEG encoder.*phosphene pretrain"):
+    with pytest.raises(
+        TrainingError, match=r"The EEG encoder cannot be loaded.*phosphene pretrain"
+    ):
         finetune(folder / "set", tmp_path, config(folder, encoder=str(tmp_path)))
     with pytest.raises(PreparedSetError, match="not a prepared set"):
         finetune(tmp_path / "nowhere", tmp_path, config(folder))

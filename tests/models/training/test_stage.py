@@ -77,6 +77,23 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     assert torch.equal(whole.linear.bias, resumed.linear.bias)
 
 
+def test_a_stage_may_follow_its_average_over_an_interrupt(tmp_path: Path) -> None:
+    schedule = Schedule(30, 8, 0.05, warmup=2, save_every=10, ema_decay=0.9)
+    followed: list[dict[str, torch.Tensor]] = []
+    for interrupt_at in (9, None):
+        task = SumTask(interrupt_at)
+        try:
+            run_stage(tmp_path, task, schedule, silent, follow=followed.append)
+        except KeyboardInterrupt:
+            half = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["average"]
+            assert torch.equal(followed[0]["linear.weight"], half["linear.weight"])
+    # What it was given is what is averaged, and in the end what is saved.
+    assert torch.equal(followed[1]["linear.weight"], task.linear.weight)
+    assert not torch.equal(followed[1]["linear.weight"], half["linear.weight"])
+    run_stage(tmp_path / "none", SumTask(), SCHEDULE, silent, follow=followed.append)
+    assert len(followed) == 2
+
+
 def test_the_step_that_runs_at_an_interrupt_is_kept(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path, interrupt_at=4)

@@ -1,0 +1,161 @@
+"""Consistency: from any point of a teacher's way from noise to a picture, the same picture.
+
+Latent consistency distillation (Luo et al. 2023, arXiv 2310.04378). The student's answer is
+drawn to that of its own moving average a step of DDIM further on, and at the end of the way
+the answer is the point itself. The teacher's guidance is learnt in, so that a picture takes one
+evaluation of the U-Net a step.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import LCMScheduler
+from torch import nn
+from torch.func import functional_call
+
+from models.training.augment import augment, draw_augmentation
+from models.training.denoising import Denoising
+from models.training.seen import SeenEpochs
+from models.training.stage import Rows
+
+# Below this the loss is a squared error, above it an absolute one.
+HUBER = 1e-3
+
+
+def pseudo_huber(error: torch.Tensor, c: float = HUBER) -> torch.Tensor:
+    """Mean of sqrt(error^2 + c^2) - c (Song and Dhariwal 2023, arXiv 2310.14189)."""
+    return ((error.square() + c**2).sqrt() - c).mean()
+
+
+class DistillTask(nn.Module):
+    """Learns to be consistent along the teacher's way.
+
+    Parameters
+    ----------
+    unet : that learns, all of it; it begins as `teacher`, a copy.
+    teacher : U-Net that paints with `guidance`.
+    encoder, conditioner : of the bundle; they stay as they are.
+    scheduler : LCM's; its `original_inference_steps` are the teacher's.
+    guidance : of the teacher; 1 is none.
+    seen : the training epochs.
+    latents : of all pictures of the set, (n_pictures, 4, h, w).
+    strength : of augmentation.
+    """
+
+    timesteps: torch.Tensor
+
+    def __init__(
+        self,
+        unet: nn.Module,
+        teacher: nn.Module,
+        encoder: nn.Module,
+        conditioner: nn.Module,
+        scheduler: LCMScheduler,
+        guidance: float,
+        seen: SeenEpochs,
+        latents: np.ndarray,
+        strength: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.unet, self.denoising = unet.requires_grad_(True), Denoising(scheduler)
+        self.teacher = teacher.requires_grad_(False)
+        self.encoder = encoder.requires_grad_(False)
+        self.conditioner = conditioner.requires_grad_(False)
+        self._scheduler, self._guidance = scheduler, guidance
+        self._seen, self._latents, self._strength = seen, latents, strength
+        n_steps = scheduler.config.original_inference_steps
+        self._stride = len(scheduler) // n_steps
+        # Those that LCM samples at: the last is the noisiest that there is.
+        timesteps = self._stride * torch.arange(1, n_steps + 1) - 1
+        self.register_buffer("timesteps", timesteps, persistent=False)
+        self._averaged: dict[str, torch.Tensor] = {}
+
+    def follow(self, averaged: dict[str, torch.Tensor]) -> None:
+        """Take the moving average of the U-Net's parameters, to agree with."""
+        self._averaged = {name.removeprefix("unet."): value for name, value in averaged.items()}
+
+    def draw(self, generator: torch.Generator, batch: int) -> Rows:
+        """Epochs, noise, places on the way, and the EEG's variation."""
+        rows = {
+            "chosen": torch.randint(len(self._seen), (batch,), generator=generator),
+            "noise": torch.randn(batch, *self._latents.shape[1:], generator=generator),
+            "place": torch.randint(len(self.timesteps), (batch,), generator=generator),
+        }
+        if self._strength:
+            n_channels = self._seen.epochs.shape("eeg")[0]
+            rows |= draw_augmentation(generator, batch, n_channels, self._strength)
+        return rows
+
+    def load(self, rows: Rows) -> Rows:
+        """EEG and latents."""
+        eeg = self._seen.eeg(rows["chosen"])
+        if self._strength:
+            eeg = augment(eeg, rows, self._strength)
+        image_id = self._seen.image_id[rows["chosen"]].numpy()
+        latents = torch.from_numpy(self._latents[image_id]).float()
+        return {"eeg": eeg, "latents": latents, "noise": rows["noise"], "place": rows["place"]}
+
+    def forward(self, rows: Rows) -> dict[str, torch.Tensor]:
+        """How far the student's answer is from the average's, a step further on."""
+        with torch.no_grad():
+            condition = self.conditioner(self.encoder(rows["eeg"]))[:2]
+        t = self.timesteps[rows["place"]]
+        noisy = self.denoising.noisy(rows["latents"], rows["noise"], t)
+        # With gradients first: autocast keeps the copies of weights that it makes.
+        answer = self.answer(self.unet, noisy, t, *condition)
+        with torch.no_grad():
+            further = (t - self._stride).clamp(min=0)
+            on_the_way = self.step(noisy, t, further, *condition)
+            target = self.answer(self._target, on_the_way, further, *condition)
+        return {"loss": pseudo_huber(answer - target)}
+
+    def _target(self, *args: torch.Tensor, **kwargs: torch.Tensor) -> Any:
+        own = {name: p.detach() for name, p in self.unet.named_parameters()}
+        return functional_call(self.unet, self._averaged or own, args, kwargs)
+
+    def answer(
+        self,
+        unet: Any,
+        noisy: torch.Tensor,
+        t: torch.Tensor,
+        context: torch.Tensor,
+        time_embedding: torch.Tensor,
+    ) -> torch.Tensor:
+        """The consistency function: `noisy` (n, 4, h, w) at `t` (n,) to its picture's latents."""
+        predicted = _ask(unet, noisy, t, context, time_embedding)
+        latents, _ = self.denoising.parts(noisy, predicted, t)
+        # LCM's own, so that it samples what is learnt here.
+        scalings = self._scheduler.get_scalings_for_boundary_condition_discrete(t)
+        c_skip, c_out = (scaling[:, None, None, None] for scaling in scalings)
+        out: torch.Tensor = c_skip * noisy + c_out * latents
+        return out
+
+    def step(
+        self,
+        noisy: torch.Tensor,
+        t: torch.Tensor,
+        further: torch.Tensor,
+        context: torch.Tensor,
+        time_embedding: torch.Tensor,
+    ) -> torch.Tensor:
+        """A guided step of DDIM (Song et al. 2020, arXiv 2010.02502) from `t` to `further`."""
+        predicted = _ask(self.teacher, noisy, t, context, time_embedding)
+        if self._guidance > 1:
+            zeros = torch.zeros_like
+            empty = _ask(self.teacher, noisy, t, zeros(context), zeros(time_embedding))
+            predicted = empty + self._guidance * (predicted - empty)
+        return self.denoising.noisy(*self.denoising.parts(noisy, predicted, t), further)
+
+
+def _ask(
+    unet: Any,
+    noisy: torch.Tensor,
+    t: torch.Tensor,
+    context: torch.Tensor,
+    time_embedding: torch.Tensor,
+) -> torch.Tensor:
+    predicted: torch.Tensor = unet(noisy, t, context, class_labels=time_embedding).sample
+    return predicted.float()

@@ -1,0 +1,83 @@
+"""Settings of the stages that only the scale model has; the defaults are its recipe.
+
+Nothing heavy is imported here, so that `phosphene --help` answers at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from models.training.config import (
+    Batch,
+    EmaDecay,
+    GradientCheckpointing,
+    Precision,
+    Rate,
+    SaveEvery,
+    Schedule,
+    Steps,
+    Warmup,
+    WeightDecay,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class VaeConfig(Schedule):
+    """Settings of the VAE; every field is a flag."""
+
+    steps: Steps = 4200
+    batch: Batch = 16
+    lr: Rate = 1.2e-3
+    ema_decay: EmaDecay = 0.999
+    precision: Precision = "bf16"
+    start: Annotated[
+        str, "Folder of a trained VAE, whose decoder alone learns on: its latents stay."
+    ] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipConfig(Schedule):
+    """Settings of the small CLIP; every field is a flag."""
+
+    steps: Steps = 600
+    batch: Batch = 128
+    ema_decay: EmaDecay = 0.999
+    precision: Precision = "bf16"
+
+
+@dataclass(frozen=True, slots=True)
+class TextToImageConfig(Schedule):
+    """Settings of the text-to-image U-Net; every field is a flag."""
+
+    steps: Steps = 4000
+    batch: Batch = 32
+    lr: Rate = 6e-4
+    warmup: Warmup = 200
+    ema_decay: EmaDecay = 0.999
+    precision: Precision = "bf16"
+    gradient_checkpointing: GradientCheckpointing = False
+    start: Annotated[str, "Folder of a trained U-Net, which learns on."] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AlignConfig(Schedule):
+    """Settings of the alignment with CLIP; every field is a flag."""
+
+    steps: Steps = 4000
+    batch: Batch = 128
+    lr: Rate = 7e-4
+    weight_decay: WeightDecay = 0.05
+    ema_decay: EmaDecay = 0.999
+    precision: Precision = "bf16"
+    save_every: SaveEvery = 500
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeConfig(Schedule):
+    """Settings of the judge; every field is a flag."""
+
+    steps: Steps = 600
+    lr: Rate = 2e-3
+    ema_decay: EmaDecay = 0.999
+    precision: Precision = "bf16"

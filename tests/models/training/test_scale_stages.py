@@ -1,0 +1,206 @@
+"""The stages that only the scale model has: what they learn, write and refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderTiny
+from safetensors.torch import load_file, save_file
+
+from models.errors import PreparedSetError, TrainingError
+from models.training import align, clip, judge, text_to_image, vae
+from models.training.base import load_base
+from models.training.clip import Words, load_clip
+from models.training.config import Schedule
+from models.training.judge import Judge
+from models.training.prepared import PreparedSet
+from models.training.pretrained import read_conditioner, read_encoder
+from models.training.scale_config import (
+    AlignConfig,
+    ClipConfig,
+    JudgeConfig,
+    TextToImageConfig,
+    VaeConfig,
+)
+from models.training.scorers import open_encoder
+from models.training.viewed import ViewedSet
+from tests.models.training.made_sets import NAMES, make_prepared_set
+from tests.models.training.test_pretrain import CONFIG as PRETRAIN
+from tests.models.training.test_pretrain import pretrain
+
+SHORT: dict[str, Any] = {"steps": 4, "batch": 8, "warmup": 1, "save_every": 4, "precision": "fp32"}
+
+
+def silent(_line: str) -> None:
+    pass
+
+
+def tiny_vae() -> AutoencoderTiny:
+    return AutoencoderTiny(
+        encoder_block_out_channels=(8, 8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8, 8),
+        num_encoder_blocks=(1, 1, 1, 1),
+        num_decoder_blocks=(1, 1, 1, 1),
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All stages, one after the other, each from what those before it wrote."""
+    f = tmp_path_factory.mktemp("scale-model")
+    make_prepared_set(f / "set")
+    make_prepared_set(f / "other", seed=1)
+    vae.train(f / "set", f / "vae", VaeConfig(**SHORT), silent, tiny_vae)
+    clip.train(f / "set", f / "clip", ClipConfig(**SHORT | {"steps": 30, "batch": 16}), silent)
+    text_to_image.train(
+        f / "set",
+        f / "unet",
+        TextToImageConfig(**SHORT),
+        f / "vae" / "vae",
+        f / "clip" / "clip",
+        silent,
+        channels=(32, 32, 32),
+    )
+    pretrain(f / "set", f / "msm", PRETRAIN, say=silent)
+    return f
+
+
+def test_the_defaults_are_the_recipe_of_the_page() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "scale-model.md").read_text()
+    for config in (VaeConfig(), ClipConfig(), TextToImageConfig(), AlignConfig(), JudgeConfig()):
+        assert config.precision == "bf16"
+        assert f"{config.steps:,} steps" in page
+
+
+def test_the_vae_has_latents_of_unit_variance_and_its_decoder_learns_on_alone(
+    folder: Path, tmp_path: Path
+) -> None:
+    first = AutoencoderTiny.from_pretrained(folder / "vae" / "vae")
+    assert first.config.scaling_factor != 1.0
+    start = VaeConfig(**SHORT | {"start": str(folder / "vae" / "vae")})
+    vae.train(folder / "set", tmp_path, start, silent)
+    second = AutoencoderTiny.from_pretrained(tmp_path / "vae")
+    assert second.config.scaling_factor == first.config.scaling_factor
+    before, after = first.state_dict(), second.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert {name.split(".")[0] for name in changed} == {"decoder"}
+
+
+def test_clip_tells_colours_apart_and_is_read_as_any_clip(folder: Path) -> None:
+    path = folder / "clip" / "clip"
+    found, words = load_clip(path)
+    assert words.words == sorted(NAMES)
+    encode = open_encoder(str(path), torch.device("cpu"))
+    assert encode(torch.zeros(1, 3, 32, 32)).shape == (1, found.config.projection_dim)
+
+
+def test_the_base_is_what_fine_tuning_starts_from_and_its_unet_learns_on(
+    folder: Path, tmp_path: Path
+) -> None:
+    base = load_base(str(folder / "unet" / "base"))
+    assert base.scheduler.config.prediction_type == "v_prediction"
+    assert (folder / "unet" / "samples.png").is_file()
+    start = str(folder / "unet" / "base" / "unet")
+    config = TextToImageConfig(**SHORT | {"start": start, "gradient_checkpointing": True})
+    stages = folder / "vae" / "vae", folder / "clip" / "clip"
+    text_to_image.train(folder / "set", tmp_path, config, *stages, silent)
+    again = load_base(str(tmp_path / "base"))
+    assert again.unet.config.block_out_channels == [32, 32, 32]
+    assert not torch.equal(again.unet.conv_in.weight, base.unet.conv_in.weight)
+    # It began where the first one ended: a few steps lie between, not two beginnings.
+    moved = (again.unet.conv_in.weight - base.unet.conv_in.weight).abs().max()
+    assert moved.item() < 0.01
+
+
+def test_alignment_learns_goes_on_from_itself_and_scores_what_is_held_out(
+    folder: Path, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    config = AlignConfig(**SHORT | {"steps": 30, "lr": 3e-3, "save_every": 15})
+    small = folder / "clip" / "clip"
+    align.train(
+        folder / "set", tmp_path / "a", config, small, folder / "msm", folder / "other",
+        lines.append,
+    )  # fmt: skip
+    distances = [float(x.split("distance=")[1].split()[0]) for x in lines if "held-out" in x]
+    assert distances[-1] < distances[0]
+    align.train(folder / "set", tmp_path / "b", AlignConfig(**SHORT), small, tmp_path / "a")
+    first, second = (read_conditioner(tmp_path / name) for name in "ab")
+    assert first is not None
+    assert second is not None
+    apart = (second.dim_mapper.weight - first.dim_mapper.weight).abs().max()
+    assert 0 < apart.item() < 0.02
+    epochs = PreparedSet(folder / "set").epochs()
+    assert read_encoder(tmp_path / "b", epochs, folder / "set").config.n_times == 64
+
+
+def test_the_judge_learns_the_colours_and_says_how_well(folder: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    config = JudgeConfig(**SHORT | {"steps": 40, "batch": 16, "lr": 5e-3, "save_every": 40})
+    judge.train(folder / "set", tmp_path, config, folder / "other", lines.append)
+    top1 = next(float(x.split("top1=")[1]) for x in lines if "held-out" in x)
+    assert top1 > 0.6
+    assert Judge.from_pretrained(tmp_path / "judge").config.n_concepts == len(NAMES)
+
+
+def test_another_set_or_another_start_is_refused(folder: Path) -> None:
+    with pytest.raises(TrainingError, match=r"was begun with pictures=.*/set' \(now .*/other'\)"):
+        vae.train(folder / "other", folder / "vae", VaeConfig(**SHORT), silent, tiny_vae)
+    start = VaeConfig(**SHORT | {"start": str(folder / "vae" / "vae")})
+    with pytest.raises(TrainingError, match=r"was begun with start=''"):
+        vae.train(folder / "set", folder / "vae", start, silent)
+
+
+def test_what_an_earlier_stage_should_have_written_is_named(folder: Path, tmp_path: Path) -> None:
+    data, nowhere, small = folder / "set", tmp_path / "nowhere", folder / "clip" / "clip"
+    with pytest.raises(TrainingError, match=r"The VAE cannot be loaded.*--start.*model vae"):
+        vae.train(data, tmp_path, VaeConfig(**SHORT | {"start": str(nowhere)}))
+    config = TextToImageConfig(**SHORT)
+    with pytest.raises(TrainingError, match=r"The VAE cannot be loaded.*--vae.*model vae"):
+        text_to_image.train(data, tmp_path, config, nowhere, small)
+    trained = folder / "vae" / "vae"
+    with pytest.raises(TrainingError, match=r"CLIP cannot be loaded from .*--clip.*model clip"):
+        text_to_image.train(data, tmp_path, config, trained, nowhere)
+    start = TextToImageConfig(**SHORT | {"start": str(nowhere)})
+    with pytest.raises(TrainingError, match=r"The U-Net cannot be loaded from .*--start"):
+        text_to_image.train(data, tmp_path, start, trained, small)
+    with pytest.raises(TrainingError, match=r"The EEG encoder cannot be loaded.*pretrain"):
+        align.train(data, tmp_path, AlignConfig(**SHORT), small, nowhere)
+
+
+def test_captions_that_clip_does_not_know_are_refused(folder: Path, tmp_path: Path) -> None:
+    _, words = load_clip(folder / "clip" / "clip")
+    with pytest.raises(PreparedSetError, match=r"The caption 'pink'.*Train CLIP on the pictures"):
+        words(["red", "pink"])
+    with pytest.raises(PreparedSetError, match="longer than 15 words"):
+        Words(["red"])(["red " * 16])
+    data = make_prepared_set(tmp_path / "set")
+    (data / "pictures.json").unlink()
+    with pytest.raises(PreparedSetError, match="holds no captions"):
+        clip.train(data, tmp_path, Schedule(**SHORT))
+
+
+def test_sliding_epochs_need_some_without_a_picture(folder: Path, tmp_path: Path) -> None:
+    data = make_prepared_set(tmp_path / "set")
+    path = data / "epochs-00000.safetensors"
+    columns = load_file(path)
+    columns["is_locked"][:8] = 0
+    save_file(columns, path)
+    with pytest.raises(PreparedSetError, match="lacks epochs to align"):
+        ViewedSet(data, folder / "clip" / "clip")
+
+
+def test_a_concept_without_pictures_is_near_to_nothing(folder: Path) -> None:
+    prototypes = ViewedSet(folder / "set", folder / "clip" / "clip").prototypes(6)
+    assert prototypes.norm(dim=1).tolist() == pytest.approx([1, 1, 1, 1, 0, 0])
+
+
+def test_a_stages_settings_are_kept_beside_it(folder: Path) -> None:
+    kept = json.loads((folder / "unet" / "config.json").read_text())
+    assert kept["vae"] == str(folder / "vae" / "vae")
+    assert kept["steps"] == 4
