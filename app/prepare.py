@@ -96,6 +96,13 @@ class Wanted:
     pixels: int = PIXELS
 
 
+def write_compositions(out: Path, compositions: list[Composition]) -> None:
+    """Write what pictures show and how, which their captions say in words."""
+    with writing(out):
+        text = json.dumps([c.to_dict() for c in compositions])
+        (out / "compositions.json").write_text(text, encoding="utf-8")
+
+
 def write_pictures(out: Path, compositions: list[Composition], pixels: int) -> None:
     """Render compositions into the pictures of a prepared set, with captions."""
     shards = PictureShards(out, pixels)
@@ -108,7 +115,9 @@ def prepare_pictures(out: Path, n: int, seed: int, pixels: int = PIXELS) -> None
     """Draw `n` random compositions, every concept equally often."""
     rng = np.random.default_rng(seed)
     n_concepts = len(concepts())
-    write_pictures(out, [random_composition(rng, i % n_concepts) for i in range(n)], pixels)
+    drawn = [random_composition(rng, i % n_concepts) for i in range(n)]
+    write_pictures(out, drawn, pixels)
+    write_compositions(out, drawn)
     spec = {
         "kind": "pictures of the 40 concepts, drawn from Noto Color Emoji (OFL)",
         "concepts": [c.name for c in concepts()],
@@ -287,10 +296,7 @@ class _Writer:
                 )
         is_simulated = named[0][1] == "simulated"
         if is_simulated:
-            rendered = [c.to_dict() for c in seen]
-            with writing(self._out):
-                text = json.dumps(rendered)
-                (self._out / "compositions.json").write_text(text, encoding="utf-8")
+            write_compositions(self._out, seen)
         if wanted.with_images and seen:
             write_pictures(self._out, seen, wanted.pixels)
         spec = wanted.spec
