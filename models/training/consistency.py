@@ -24,6 +24,9 @@ from models.training.stage import Rows
 # Below this the loss is a squared error, above it an absolute one.
 HUBER = 1e-3
 
+Condition = tuple[torch.Tensor, torch.Tensor]
+"""Context (n, n_context, dim) and time embedding (n, dim)."""
+
 
 def pseudo_huber(error: torch.Tensor, c: float = HUBER) -> torch.Tensor:
     """Mean of sqrt(error^2 + c^2) - c (Song and Dhariwal 2023, arXiv 2310.14189)."""
@@ -101,15 +104,16 @@ class DistillTask(nn.Module):
     def forward(self, rows: Rows) -> dict[str, torch.Tensor]:
         """How far the student's answer is from the average's, a step further on."""
         with torch.no_grad():
-            condition = self.conditioner(self.encoder(rows["eeg"]))[:2]
+            context, time_embedding, _ = self.conditioner(self.encoder(rows["eeg"]))
+        condition = (context, time_embedding)
         t = self.timesteps[rows["place"]]
         noisy = self.denoising.noisy(rows["latents"], rows["noise"], t)
         # With gradients first: autocast keeps the copies of weights that it makes.
-        answer = self.answer(self.unet, noisy, t, *condition)
+        answer = self.answer(self.unet, noisy, t, condition)
         with torch.no_grad():
             further = (t - self._stride).clamp(min=0)
-            on_the_way = self.step(noisy, t, further, *condition)
-            target = self.answer(self._target, on_the_way, further, *condition)
+            on_the_way = self.step(noisy, t, further, condition)
+            target = self.answer(self._target, on_the_way, further, condition)
         return {"loss": pseudo_huber(answer - target)}
 
     def _target(self, *args: torch.Tensor, **kwargs: torch.Tensor) -> Any:
@@ -121,11 +125,10 @@ class DistillTask(nn.Module):
         unet: Any,
         noisy: torch.Tensor,
         t: torch.Tensor,
-        context: torch.Tensor,
-        time_embedding: torch.Tensor,
+        condition: Condition,
     ) -> torch.Tensor:
         """The consistency function: `noisy` (n, 4, h, w) at `t` (n,) to its picture's latents."""
-        predicted = _ask(unet, noisy, t, context, time_embedding)
+        predicted = _ask(unet, noisy, t, condition)
         latents, _ = self.denoising.parts(noisy, predicted, t)
         # LCM's own, so that it samples what is learnt here.
         scalings = self._scheduler.get_scalings_for_boundary_condition_discrete(t)
@@ -138,14 +141,13 @@ class DistillTask(nn.Module):
         noisy: torch.Tensor,
         t: torch.Tensor,
         further: torch.Tensor,
-        context: torch.Tensor,
-        time_embedding: torch.Tensor,
+        condition: Condition,
     ) -> torch.Tensor:
         """A guided step of DDIM (Song et al. 2020, arXiv 2010.02502) from `t` to `further`."""
-        predicted = _ask(self.teacher, noisy, t, context, time_embedding)
+        predicted = _ask(self.teacher, noisy, t, condition)
         if self._guidance > 1:
-            zeros = torch.zeros_like
-            empty = _ask(self.teacher, noisy, t, zeros(context), zeros(time_embedding))
+            nothing = (torch.zeros_like(condition[0]), torch.zeros_like(condition[1]))
+            empty = _ask(self.teacher, noisy, t, nothing)
             predicted = empty + self._guidance * (predicted - empty)
         return self.denoising.noisy(*self.denoising.parts(noisy, predicted, t), further)
 
@@ -154,8 +156,8 @@ def _ask(
     unet: Any,
     noisy: torch.Tensor,
     t: torch.Tensor,
-    context: torch.Tensor,
-    time_embedding: torch.Tensor,
+    condition: Condition,
 ) -> torch.Tensor:
+    context, time_embedding = condition
     predicted: torch.Tensor = unet(noisy, t, context, class_labels=time_embedding).sample
     return predicted.float()

@@ -92,9 +92,9 @@ def test_at_the_end_of_the_way_the_answer_is_the_point_itself(prediction: str) -
     noisy = torch.randn(5, *SHAPE)
     context = torch.ones(5, 1, 4)
     t = torch.zeros(5, dtype=torch.int64)
-    assert torch.equal(task.answer(task.unet, noisy, t, context, context[:, 0]), noisy)
+    assert torch.equal(task.answer(task.unet, noisy, t, (context, context[:, 0])), noisy)
     # And a few steps before it already what the U-Net says.
-    answer = task.answer(task.unet, noisy, t + 99, context, context[:, 0])
+    answer = task.answer(task.unet, noisy, t + 99, (context, context[:, 0]))
     torch.testing.assert_close(answer, torch.full_like(answer, 3.0), rtol=0, atol=0.05)
 
 
@@ -108,7 +108,7 @@ def test_the_answer_is_what_lcm_makes_of_the_same_prediction(prediction: str) ->
         scheduler.set_timesteps(timesteps=[t] if t == 999 else [999, t])
         said = task.unet(noisy, torch.tensor([t]), context, class_labels=None).sample
         expected = scheduler.step(said, t, noisy).denoised
-        answer = task.answer(task.unet, noisy, torch.tensor([t]), context, context[:, 0])
+        answer = task.answer(task.unet, noisy, torch.tensor([t]), (context, context[:, 0]))
         torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -132,7 +132,7 @@ def test_the_way_is_that_of_diffusers_ddim(prediction: str) -> None:
         empty = task.teacher(noisy, at, 0 * context, class_labels=None).sample
         expected = ddim.step(empty + 2.0 * (seen - empty), t, noisy).prev_sample
         further = (at - 20).clamp(min=0)
-        found = task.step(noisy, at, further, context, context[:, 0])
+        found = task.step(noisy, at, further, (context, context[:, 0]))
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
