@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from models.training.config import (
+    Augment,
     Batch,
     EmaDecay,
     GradientCheckpointing,
@@ -71,6 +72,17 @@ class AlignConfig(Schedule):
     ema_decay: EmaDecay = 0.999
     precision: Precision = "bf16"
     save_every: SaveEvery = 500
+    augment: Augment = 0.1
+    context_weight: Annotated[
+        float,
+        "Weight of the distance of the context to the text encoder's tokens. What is seen is "
+        "learnt sooner with little of it, but the U-Net reads the context alone.",
+    ] = 5.0
+
+    def __post_init__(self) -> None:
+        Schedule.__post_init__(self)
+        for name in ("augment", "context_weight"):
+            self._check(name, getattr(self, name) >= 0, "a number from 0 upwards")
 
 
 @dataclass(frozen=True, slots=True)

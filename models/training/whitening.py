@@ -39,4 +39,5 @@ def whiten_patches(encoder: EEGEncoder, eeg: torch.Tensor, seed: int = 0) -> Non
     weight = turn[:dim, : len(whitening)] @ whitening
     projection = encoder.patch_embed.proj
     projection.weight.copy_(weight.view(dim, n_channels, size))
-    projection.bias.zero_()
+    if projection.bias is not None:
+        projection.bias.zero_()
