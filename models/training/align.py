@@ -52,7 +52,7 @@ class AlignTask(nn.Module):
     data : epochs and what CLIP says of their pictures.
     n_concepts : labels of the pictures.
     strength : of augmentation.
-    context_weight : of the distance of the context.
+    clip_weight, context_weight : of L_clip, and of the distance of the context.
     """
 
     prototypes: torch.Tensor
@@ -64,11 +64,13 @@ class AlignTask(nn.Module):
         data: ViewedSet,
         n_concepts: int = N_CONCEPTS,
         strength: float = 0.1,
+        clip_weight: float = 3.0,
         context_weight: float = 5.0,
     ) -> None:
         super().__init__()
         self.eeg_encoder, self.conditioner, self._data = encoder, conditioner, data
-        self._strength, self._context_weight = strength, context_weight
+        self._strength = strength
+        self._clip_weight, self._context_weight = clip_weight, context_weight
         # Thrown away afterwards. A free linear map learns what is seen several times sooner than
         # the nearest of fixed prototypes, of which some are almost alike.
         self.concept_head = nn.Linear(conditioner.config.clip_dim, n_concepts)
@@ -104,7 +106,10 @@ class AlignTask(nn.Module):
         distance = F.mse_loss(context.float(), rows["context"])
         concept = F.cross_entropy(self.concept_head(embeds[seen]), rows["label"][seen])
         return {
-            "loss": l_clip + 0.3 * contrast + self._context_weight * distance + concept,
+            "loss": self._clip_weight * l_clip
+            + 0.3 * contrast
+            + self._context_weight * distance
+            + concept,
             "clip": l_clip,
             "contrast": contrast,
             "distance": distance,
@@ -163,7 +168,15 @@ def train(
         check_shapes(encoder, others.epochs, held_out)
     conditioner = read_conditioner(encoder_folder) or build_conditioner(encoder)
     n_concepts = 1 + int(data.pictures["label"].max())
-    task = AlignTask(encoder, conditioner, data, n_concepts, config.augment, config.context_weight)
+    task = AlignTask(
+        encoder,
+        conditioner,
+        data,
+        n_concepts,
+        config.augment,
+        config.clip_weight,
+        config.context_weight,
+    )
 
     def look(_step: int) -> dict[str, float]:
         return score(task, others) if others else {}

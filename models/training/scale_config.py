@@ -73,6 +73,7 @@ class AlignConfig(Schedule):
     precision: Precision = "bf16"
     save_every: SaveEvery = 500
     augment: Augment = 0.1
+    clip_weight: Annotated[float, "Weight of L_clip."] = 3.0
     context_weight: Annotated[
         float,
         "Weight of the distance of the context to the text encoder's tokens. What is seen is "
@@ -81,7 +82,7 @@ class AlignConfig(Schedule):
 
     def __post_init__(self) -> None:
         Schedule.__post_init__(self)
-        for name in ("augment", "context_weight"):
+        for name in ("augment", "clip_weight", "context_weight"):
             self._check(name, getattr(self, name) >= 0, "a number from 0 upwards")
 
 
