@@ -26,13 +26,27 @@ from models.training.comparison import (
     See,
 )
 from models.training.metrics import Score
-from models.training.prepared import PreparedSet
-from models.training.scorers import Classifier, NotMeasured, Scorers
+from models.training.prepared import APPEARANCE, PreparedSet
+from models.training.scorers import Classifier, JudgeClassifier, NotMeasured, Scorers
 from models.training.seen import unit_pictures
-from models.training.trials import Options, Trials, label_names, paint_conditions
+from models.training.trials import (
+    SAME_CONCEPT,
+    Condition,
+    Options,
+    Trials,
+    label_names,
+    others_of_a_group,
+    paint_conditions,
+)
 
 # Pictures are compared pixel by pixel at this size: finer than any decoder is right in.
 SIDE = 64
+APPEARANCE_WORDS = {
+    "value": "background lightness",
+    "size": "size of the object",
+    "x": "place of the object from left to right",
+    "y": "place of the object from top to bottom",
+}
 
 
 def by_classifier(
@@ -90,30 +104,76 @@ def by_classifier(
     return out, naming
 
 
-def by_concepts(
-    c: Comparison, pipeline: EEGToImagePipeline, names: list[str]
-) -> tuple[Metrics, Naming | NotMeasured]:
-    """Whether the concept nearest to the EEG is the label; no picture is needed for that."""
+def name_by_concepts(
+    pipeline: EEGToImagePipeline, embeds: torch.Tensor, names: list[str]
+) -> Naming | NotMeasured:
+    """The concept nearest to each trial's EEG; the pictures take no part.
+
+    Parameters
+    ----------
+    embeds : (n, clip_dim), of the trials' EEG.
+    names : of the set's labels.
+    """
     table = pipeline.concepts
     if table is None or list(table.config.names) != names:
-        reason = "the bundle has no concepts, or others than the set's labels"
-        return {"nearest_concept": NotMeasured(reason)}, NotMeasured(reason)
-    probabilities = {}
+        return NotMeasured("the bundle has no concepts, or others than the set's labels")
+    label = table(embeds.to(table.device)).argmax(1).cpu().numpy()
+    return Naming("the concept nearest to the EEG", label)
+
+
+def by_concepts(c: Comparison, pipeline: EEGToImagePipeline, names: list[str]) -> Metric:
+    """Whether the concept nearest to the EEG is the label."""
+    named = {}
     for painted, shards in c.painted.items():
-        embeds = shards["clip_embeds"].to(table.device)
-        probabilities[painted] = table(embeds).cpu().numpy()
-
-    def values(painted: str, rows: np.ndarray) -> np.ndarray:
-        return metrics.n_way_top_k(probabilities[painted][rows], c.trials.label, len(names), 1)
-
-    metric = c.metric(
+        naming = name_by_concepts(pipeline, shards["clip_embeds"], names)
+        assert isinstance(naming, Naming)
+        named[painted] = naming.label
+    return c.metric(
         "nearest concept",
         "the concept nearest to the EEG is the label; the pictures take no part",
-        table.chance,
-        values,
+        1 / len(names),
+        lambda painted, rows: (named[painted][rows] == c.trials.label).astype(float),
     )
-    mine = probabilities["EEG"][c.conditions["EEG"].index[0]]
-    return {"nearest_concept": metric}, Naming("the concept nearest to the EEG", mine.argmax(1))
+
+
+def by_appearance(c: Comparison, judge: JudgeClassifier, appearance: np.ndarray) -> Metrics:
+    """Whether colour, size and place are those of the seen picture, as the judge reads them.
+
+    Parameters
+    ----------
+    appearance : (n_images, 6), of the seen pictures, in the order of `APPEARANCE`.
+    """
+    read = c.look(judge.appearance)
+    seen = appearance[c.trials.image]
+
+    def hue_error(painted: str, rows: np.ndarray) -> np.ndarray:
+        angles = np.arctan2(read[painted][rows, 1], read[painted][rows, 0])
+        turned = angles - np.arctan2(seen[:, 1], seen[:, 0])
+        return np.asarray(np.degrees(np.abs((turned + np.pi) % (2 * np.pi) - np.pi)))
+
+    out: Metrics = {
+        "hue_error": c.metric(
+            "background hue error",
+            f"degrees between the background's hue as {judge.name} reads it in the decoded picture "
+            "and that of the seen one; grey ones have some hue, too",
+            90.0,
+            hue_error,
+        )
+    }
+    for column, name in enumerate(APPEARANCE[2:], start=2):
+        what = APPEARANCE_WORDS[name]
+
+        def correlation(painted: str, rows: np.ndarray, column: int = column) -> np.ndarray:
+            return metrics.correlation_parts(read[painted][rows, column], seen[:, column])
+
+        out[f"{name}_correlation"] = c.metric(
+            f"{what}, correlation",
+            f"Pearson correlation of the {what}, as {judge.name} reads it in the decoded picture, "
+            "with that of the seen one",
+            0.0,
+            correlation,
+        )
+    return out
 
 
 def by_similarity(
@@ -286,14 +346,28 @@ def evaluate(
         # Now rather than after the painting, which may take hours.
         scorers.classifier.classes_of(names)
     painted, conditions = paint_conditions(pipeline, data, trials, out / "decoded", options)
+    first = conditions["EEG"].index[0]
+    nearest = name_by_concepts(pipeline, painted["EEG"]["clip_embeds"][first], names)
+    if isinstance(nearest, Naming):
+        rng = np.random.default_rng(options.seed)
+        others = conditions["EEG"].index[:, others_of_a_group(nearest.label, rng)]
+        conditions[SAME_CONCEPT] = Condition("EEG", others)
     c = Comparison(trials, options, data.pictures(), painted, conditions)
-    nearest_metrics, nearest = by_concepts(c, pipeline, names)
     if isinstance(scorers.classifier, NotMeasured):
         found: Metrics = {"n_way": scorers.classifier}
         naming: Naming | NotMeasured = nearest
     else:
         found, naming = by_classifier(c, scorers.classifier, names)
-    found |= nearest_metrics
+    if isinstance(nearest, Naming):
+        found["nearest_concept"] = by_concepts(c, pipeline, names)
+    else:
+        found["nearest_concept"] = nearest
+    if isinstance(scorers.classifier, JudgeClassifier):
+        if data.says_appearance:
+            appearance = data.appearance()[trials.images].numpy()
+            found |= by_appearance(c, scorers.classifier, appearance)
+        else:
+            found["appearance"] = NotMeasured("the set does not say what its pictures look like")
     if isinstance(scorers.encoder, NotMeasured):
         found["clip"] = scorers.encoder
     else:

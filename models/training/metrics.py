@@ -156,6 +156,19 @@ def two_way(similarity: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return out
 
 
+def correlation_parts(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Values (n,) whose mean is Pearson's correlation of `a` and `b` (n,); 0 if one is constant.
+
+    >>> correlation_parts(np.array([1.0, 2.0]), np.array([5.0, 3.0])).mean()
+    np.float64(-1.0)
+    """
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    scales = a.std(), b.std()
+    if min(scales) < 1e-6:
+        return np.zeros(len(a))
+    return np.asarray((a - a.mean()) / scales[0] * (b - b.mean()) / scales[1])
+
+
 def retrieval_top_k(similarity: np.ndarray, truth: np.ndarray, k: int) -> np.ndarray:
     """Whether the seen picture is among the `k` most similar, (n,) of 0 to 1.
 

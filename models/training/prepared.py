@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from models.errors import PreparedSetError
+
+# The background's colour (its hue as a point in a plane, as far from the middle as it is
+# saturated, and its lightness), and the object's size and place in shares of the picture.
+COMPOSITIONS = "compositions.json"
+APPEARANCE = ("hue_x", "hue_y", "value", "size", "x", "y")
 
 
 class Shards:
@@ -131,6 +137,35 @@ class PreparedSet:
             )
         captions: list[str] = json.loads(path.read_text(encoding="utf-8"))
         return captions
+
+    @property
+    def says_appearance(self) -> bool:
+        """Whether `appearance` is known: of drawn pictures, and of no photographs."""
+        return (self.folder / COMPOSITIONS).is_file()
+
+    def appearance(self) -> torch.Tensor:
+        """What the pictures look like, (n_pictures, 6), in the order of `APPEARANCE`.
+
+        Raises
+        ------
+        PreparedSetError
+            The set does not say what its pictures show.
+        """
+        path = self.folder / COMPOSITIONS
+        if not self.says_appearance:
+            raise PreparedSetError(
+                f"{self.folder} has no {COMPOSITIONS}, so it does not say what its pictures "
+                "look like. Prepare the set of pictures again."
+            )
+        rows = [
+            (
+                c["saturation"] * math.cos(2 * math.pi * c["hue"]),
+                c["saturation"] * math.sin(2 * math.pi * c["hue"]),
+                *(c[name] for name in APPEARANCE[2:]),
+            )
+            for c in json.loads(path.read_text(encoding="utf-8"))
+        ]
+        return torch.tensor(rows)
 
 
 def images_to_tensor(images: torch.Tensor) -> torch.Tensor:

@@ -163,6 +163,11 @@ class JudgeClassifier:
         logits: torch.Tensor = self._judge(self._prepare(pictures.to(self._judge.device)))
         return logits.float().softmax(1)
 
+    def appearance(self, pictures: torch.Tensor) -> torch.Tensor:
+        """What pictures (n, 3, H, W) look like, (n, 6), in the order of `APPEARANCE`."""
+        _, read = self._judge.read(self._prepare(pictures.to(self._judge.device)))
+        return torch.as_tensor(read)
+
     def classes_of(self, labels: Sequence[str]) -> np.ndarray:
         n_classes = self._judge.config.n_concepts
         if len(labels) > n_classes:

@@ -22,6 +22,9 @@ SPLITS = {"train": 0, "val": 1, "test": 2}
 N_NOISE = 200
 # Pictures in a file: 50 MB where a picture has 512 x 512 pixels.
 SHARD = 64
+# What a classifier and a painter of each class would show: the right concept as often, and of
+# the seen picture nothing else.
+SAME_CONCEPT = "other EEG of the concept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +177,19 @@ class Condition:
 
     painted: str
     index: np.ndarray
+
+
+def others_of_a_group(group: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """For each row another one of its group, every one once; alone in its group, itself.
+
+    >>> others_of_a_group(np.array([7, 5, 7]), np.random.default_rng(0)).tolist()
+    [2, 1, 0]
+    """
+    other = np.arange(len(group))
+    for number in np.unique(group):
+        rows = rng.permutation(np.flatnonzero(group == number))
+        other[rows] = np.roll(rows, 1)
+    return other
 
 
 def paint_conditions(

@@ -15,6 +15,19 @@ NAMES = ("red", "green", "blue", "grey")
 COLOURS = torch.tensor([[220, 30, 30], [30, 200, 30], [30, 30, 220], [128, 128, 128]])
 
 
+def composition(label: int) -> dict[str, float]:
+    """What a picture of `make_prepared_set` looks like."""
+    is_grey = NAMES[label] == "grey"
+    return {
+        "hue": label / 3,
+        "saturation": 0.0 if is_grey else 0.86,
+        "value": 0.5 if is_grey else 0.86,
+        "size": 0.5 + 0.1 * label,
+        "x": 0.3 + 0.1 * label,
+        "y": 0.7 - 0.1 * label,
+    }
+
+
 def make_prepared_set(folder: Path, n: int = 64, n_runs: int = 4, seed: int = 0) -> Path:
     """Pictures of one colour each, and epochs in which channel `label` is loud."""
     generator = torch.Generator().manual_seed(seed)
@@ -24,6 +37,7 @@ def make_prepared_set(folder: Path, n: int = 64, n_runs: int = 4, seed: int = 0)
     images = (COLOURS[label][:, None, None] + noise).clamp(0, 255).to(torch.uint8)
     save_file({"images": images, "label": label}, folder / "pictures-00000.safetensors")
     (folder / "pictures.json").write_text(json.dumps([NAMES[c] for c in label.tolist()]))
+    (folder / "compositions.json").write_text(json.dumps([composition(c) for c in label.tolist()]))
     eeg = 0.5 * torch.randn(n, N_CHANNELS, N_TIMES, generator=generator)
     rhythm = torch.sin(torch.arange(N_TIMES) / 3 + 6.3 * torch.rand(n, 1, generator=generator))
     eeg[torch.arange(n), label] += 2 * rhythm

@@ -19,11 +19,11 @@ from models.errors import EpochShapeError, PreparedSetError
 from models.painter import KeyframePainter
 from models.training import report
 from models.training.comparison import SEEN, Metric
-from models.training.evaluate import Evaluation, evaluate
+from models.training.evaluate import Evaluation, by_appearance, evaluate
 from models.training.prepared import PreparedSet
 from models.training.scorers import NotMeasured, Scorers
 from models.training.seen import unit_pictures
-from models.training.trials import Options, Trials
+from models.training.trials import SAME_CONCEPT, Options, Trials
 from tests.viewed_set import N_LABELS, make_viewed_set
 
 CONTROLS = ("shuffled EEG", "noise EEG", "zero EEG")
@@ -181,6 +181,70 @@ def test_a_decoder_that_ignores_the_eeg_scores_as_its_shuffled_self(
         )
         assert max(low, shuffled_low) <= min(high, shuffled_high), name
     assert metric(e, "n_way_label_top_1").scores["EEG"].value < 0.5
+
+
+class PixelReader:
+    """Stands for the judge: reads the mean red, green, blue, and three more of their mixtures."""
+
+    name = "the test's judge"
+
+    def appearance(self, pictures: torch.Tensor) -> torch.Tensor:
+        colour = pictures.mean((2, 3)) - pictures.mean()
+        return torch.cat([colour, colour @ torch.randn(3, 3, generator=SEEDED.clone_state())], 1)
+
+
+SEEDED = torch.Generator().manual_seed(0)
+
+
+def test_appearance_is_that_of_the_seen_picture_and_of_no_other(
+    data: PreparedSet, tmp_path: Path
+) -> None:
+    judge: Any = PixelReader()
+    c = run(data, tmp_path / "out", read).comparison
+    appearance = c.look_at_seen(judge.appearance)
+    found = by_appearance(c, judge, appearance)
+    assert set(found) == {"hue_error", *(f"{n}_correlation" for n in ("value", "size", "x", "y"))}
+    for name, each in found.items():
+        assert isinstance(each, Metric)
+        good, shuffled = each.scores["EEG"].value, each.scores["shuffled EEG"]
+        if name == "hue_error":
+            assert good == pytest.approx(0, abs=2)
+            assert shuffled.value > 30
+        else:
+            assert good == pytest.approx(1, abs=0.01)
+            assert (shuffled.low or 0) < 0.3
+            assert each.scores["zero EEG"].value == pytest.approx(0, abs=1e-6)
+
+
+def test_the_same_concept_keeps_the_label_and_nothing_else_of_the_picture(
+    data: PreparedSet, tmp_path: Path
+) -> None:
+    pictures = unit_pictures(data.pictures(), torch.arange(len(data.pictures())))
+    decoder: Any = Decoder(pictures, read)
+    decoder.concepts = Table(data)
+    classifier = Colours(pictures, data.pictures()["label"])
+    scorers = Scorers(classifier=classifier, encoder=NONE, inception=NONE)
+    (tmp_path / "out").mkdir()
+    e = evaluate(decoder, data, tmp_path / "out", OPTIONS, scorers)
+    assert metric(e, "nearest_concept").scores["EEG"].value == 1
+    assert metric(e, "n_way_label_top_1").scores[SAME_CONCEPT].value == 1
+    assert metric(e, "pixcorr").scores["EEG"].value == pytest.approx(1, abs=1e-5)
+    assert metric(e, "pixcorr").scores[SAME_CONCEPT].value < 0.9
+
+
+class Table:
+    """Stands for a bundle's concepts: the labels' colours."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, data: PreparedSet) -> None:
+        shards = data.pictures()
+        pictures = unit_pictures(shards, torch.arange(len(shards)))
+        self._colours = Colours(pictures, shards["label"])
+        self.config = SimpleNamespace(names=data.spec["concepts"])
+
+    def __call__(self, embeds: torch.Tensor) -> torch.Tensor:
+        return (-4 * torch.cdist(embeds, self._colours._means)).softmax(1)
 
 
 def test_of_several_samples_the_mean_counts_and_not_the_best(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -141,11 +142,20 @@ def test_alignment_learns_goes_on_from_itself_and_scores_what_is_held_out(
 
 def test_the_judge_learns_the_colours_and_says_how_well(folder: Path, tmp_path: Path) -> None:
     lines: list[str] = []
-    config = JudgeConfig(**SHORT | {"steps": 40, "batch": 16, "lr": 5e-3, "save_every": 40})
+    config = JudgeConfig(**SHORT | {"steps": 100, "batch": 16, "lr": 5e-3, "save_every": 100})
     judge.train(folder / "set", tmp_path, config, folder / "other", lines.append)
-    top1 = next(float(x.split("top1=")[1]) for x in lines if "held-out" in x)
+    top1 = next(float(x.split("top1=")[1].split()[0]) for x in lines if "held-out" in x)
     assert top1 > 0.6
+    hue = next(float(x.split("hue_x=")[1].split()[0]) for x in lines if "held-out" in x)
+    assert hue > 0.6
     assert Judge.from_pretrained(tmp_path / "judge").config.n_concepts == len(NAMES)
+
+
+def test_a_judge_needs_to_know_what_pictures_look_like(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "set", tmp_path / "set")
+    (tmp_path / "set" / "compositions.json").unlink()
+    with pytest.raises(PreparedSetError, match=r"no compositions.json, .* Prepare the set"):
+        judge.train(tmp_path / "set", tmp_path, JudgeConfig(**SHORT), folder / "other", silent)
 
 
 def test_another_set_or_another_start_is_refused(folder: Path) -> None:
