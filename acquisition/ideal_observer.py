@@ -32,22 +32,26 @@ from acquisition.simulated_subject import (
     NoiseSource,
     SimulatedSubject,
 )
-from acquisition.simulation_parameters import SimulationParameters
+from acquisition.simulation_parameters import without_artefacts
 from acquisition.stimuli import N_FEATURES, concepts, features, random_composition
 
 # Behind the edge of the band, where the causal filter still lets something through.
 BAND_MARGIN_HZ = 3.0
 # The filters have forgotten what was longer ago (0.5 Hz: 1 % after 3.9 s).
 HISTORY_S = 6.0
+N_DRAWS = 4096
 N_DELAYS = 32
-LAG_STEP = 2  # samples
+LAG_STEP = 2  # samples; half and twice as many give the same figures
 N_VIEWINGS = 500
 CHUNK = 64
 
-
-def without_artefacts(parameters: SimulationParameters) -> SimulationParameters:
-    """A subject who neither blinks nor moves, with electrodes that hold."""
-    return replace(parameters, blinks_per_minute=0.0, bursts_per_minute=0.0, pops_per_minute=0.0)
+# Nested choices of the 32 electrodes, from the back of the head outwards as in caps with fewer.
+ELECTRODES = {
+    32: CH_NAMES,
+    16: tuple("T7 T8 CP5 CP1 CP2 CP6 P7 P3 Pz P4 P8 PO3 PO4 O1 Oz O2".split()),
+    8: tuple("P7 Pz P8 PO3 PO4 O1 Oz O2".split()),
+    4: tuple("P7 P8 O1 O2".split()),
+}
 
 
 class IdealObserver:
@@ -78,7 +82,7 @@ class IdealObserver:
         subject: SimulatedSubject,
         spec: EpochSpec,
         kind: EpochKind = "marker-locked",
-        n_draws: int = 16384,
+        n_draws: int = N_DRAWS,
         seed: int = 0,
     ) -> None:
         self.spec = spec = replace(spec, normalisation="none")
@@ -107,7 +111,8 @@ class IdealObserver:
         covariance = self._covariance(subject)
         self._factor = linalg.cholesky(covariance, lower=True, overwrite_a=True)
         self._whitened = self._responses(subject, delays)
-        self._draw(n_draws, p.amplitude_jitter, seed)
+        self._amplitude_jitter = p.amplitude_jitter
+        self.draw(n_draws, seed)
 
     def _project(self, data: np.ndarray) -> np.ndarray:
         """(n, electrodes of the specification, n_times) to (n, dimensions)."""
@@ -200,13 +205,13 @@ class IdealObserver:
                 nodes.append(self._whiten(self._project(scalp[:, :, first : first + n_times])))
         return np.stack(nodes)
 
-    def _draw(self, n_draws: int, amplitude_jitter: float, seed: int) -> None:
-        """Draw pictures and amplitudes; each node of lag and latency gets its share."""
+    def draw(self, n_draws: int, seed: int = 0) -> None:
+        """Draw pictures and amplitudes anew; all lags and latencies get as many."""
         n_nodes = len(self._whitened)
         n_each = -(-n_draws // n_nodes)
         pictures = _drawn_pictures(n_each * n_nodes, seed)
         rng = np.random.default_rng([seed, 1])
-        gains = np.exp(rng.normal(0, amplitude_jitter, pictures.shape[:2]))
+        gains = np.exp(rng.normal(0, self._amplitude_jitter, pictures.shape[:2]))
         shape = (len(concepts()), n_nodes, n_each)
         self._pictures = (gains[..., None] * pictures).reshape(*shape, N_FEATURES)
         self._gains = gains.reshape(shape)

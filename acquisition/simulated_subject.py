@@ -280,9 +280,7 @@ class SimulatedSubject:
             NoiseSource(background, self._background_sos),
             NoiseSource(p.sensor_uv * each, np.array([[1.0, 0, 0, 1, 0, 0]])),
             NoiseSource(share * gain * self._alpha, self._alpha_sos, is_alpha=True),
-            NoiseSource(
-                p.drift_uv / math.sqrt(SFREQ) * each, np.array([[1.0, 0, 0, 1, -leak, 0]])
-            ),
+            NoiseSource(p.drift_uv / math.sqrt(SFREQ) * each, np.array([[1.0, 0, 0, 1, -leak, 0]])),
         )
 
     def _noise(self, rng: np.random.Generator, first: int) -> np.ndarray:
