@@ -39,19 +39,22 @@ from acquisition.stimuli import N_FEATURES, concepts, features, random_compositi
 BAND_MARGIN_HZ = 3.0
 # The filters have forgotten what was longer ago (0.5 Hz: 1 % after 3.9 s).
 HISTORY_S = 6.0
-N_DRAWS = 4096
-N_DELAYS = 32
+N_DRAWS = 1024
+N_DELAYS = 16
 LAG_STEP = 2  # samples; half and twice as many give the same figures
-N_VIEWINGS = 500
+N_VIEWINGS = 300
 CHUNK = 64
 
 # Nested choices of the 32 electrodes, from the back of the head outwards as in caps with fewer.
 ELECTRODES = {
     32: CH_NAMES,
-    16: tuple("T7 T8 CP5 CP1 CP2 CP6 P7 P3 Pz P4 P8 PO3 PO4 O1 Oz O2".split()),
-    8: tuple("P7 Pz P8 PO3 PO4 O1 Oz O2".split()),
-    4: tuple("P7 P8 O1 O2".split()),
-}
+    16: (
+        "T7", "T8", "CP5", "CP1", "CP2", "CP6", "P7", "P3", "Pz", "P4", "P8",
+        "PO3", "PO4", "O1", "Oz", "O2",
+    ),
+    8: ("P7", "Pz", "P8", "PO3", "PO4", "O1", "Oz", "O2"),
+    4: ("P7", "P8", "O1", "O2"),
+}  # fmt: skip
 
 
 class IdealObserver:
@@ -119,7 +122,18 @@ class IdealObserver:
         out = np.einsum("sc,nct,kt->nsk", self._space, data, self._time, optimize=True)
         return np.asarray(out.reshape(len(data), -1))
 
-    def _whiten(self, projected: np.ndarray) -> np.ndarray:
+    def whiten(self, epochs: np.ndarray) -> np.ndarray:
+        """Epochs in coordinates in which noise is white and of unit variance.
+
+        Parameters
+        ----------
+        epochs : array of shape (n, n_channels, n_times), microvolts.
+
+        Returns
+        -------
+        array of shape (n, n_dimensions).
+        """
+        projected = self._project(epochs)
         return np.asarray(linalg.solve_triangular(self._factor, projected.T, lower=True).T)
 
     def _covariance(self, subject: SimulatedSubject) -> np.ndarray:
@@ -202,7 +216,7 @@ class IdealObserver:
             scalp = signal.sosfilt(self._sos, scalp, axis=2)
             for lag in self._lags:
                 first = lead + lag
-                nodes.append(self._whiten(self._project(scalp[:, :, first : first + n_times])))
+                nodes.append(self.whiten(scalp[:, :, first : first + n_times]))
         return np.stack(nodes)
 
     def draw(self, n_draws: int, seed: int = 0) -> None:
@@ -243,7 +257,7 @@ class IdealObserver:
         n_concepts, n_nodes, n_each = self._gains.shape
         found = []
         for first in range(0, len(epochs), CHUNK):
-            part = self._whiten(self._project(epochs[first : first + CHUNK].astype(float)))
+            part = self.whiten(epochs[first : first + CHUNK].astype(float))
             seen = np.einsum("nfd,ed->nef", self._whitened, part, optimize=True).astype(np.float32)
             nodes = np.empty((n_nodes, len(part), n_concepts), np.float32)
             for node in range(n_nodes):

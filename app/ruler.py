@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from acquisition.epoch_spec import EpochSpec
 from acquisition.epochs import EpochKind, EpochStream
@@ -30,12 +32,14 @@ from models.training.metrics import Score
 
 SPEC = EpochSpec(CH_NAMES)
 WINDOWS = Windows(start=0, end=SPEC.n_times, width=16)
-# Of training and of tests; the shipped bundle's stages have seen neither of the latter.
-TRAINING, TEST = 0, 100
-SUBJECTS = range(5)
+# Session of the tests; training takes those from 0 upwards.
+TEST = 100
+# Trials per concept of one session: 40 minutes.
+PER_SESSION = 20
+OF_OTHERS = 10
 SECONDS_PER_TRIAL = 3.0
 N_BINS = 5
-DRAWS = (64, 256, 1024, 4096, 16384)
+DRAWS = (64, 256, 1024, 4096)
 
 Say = Callable[[str], None]
 Epochs = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -108,37 +112,82 @@ def _share(right: np.ndarray, picture: np.ndarray) -> str:
     return f"{score.value:.1%} ({score.low:.1%} to {score.high:.1%})"
 
 
-def observe(
-    parameters: SimulationParameters, kind: EpochKind, n_electrodes: int, n_trials: int, say: Say
-) -> None:
-    """The ideal observer's row, with all electrodes also how it converges and is calibrated."""
-    spec = replace(SPEC, ch_names=ELECTRODES[n_electrodes])
-    clean = without_artefacts(parameters)
-    answers, posteriors = Answers(), []
-    for number in SUBJECTS:
-        observer = IdealObserver(SimulatedSubject(number, TEST, parameters=clean), spec, kind)
-        subject = SimulatedSubject(number, TEST, parameters=clean)
-        epochs = epochs_of(subject, observer.spec, n_trials, kind)
-        posteriors.append(observer.posterior(epochs[0]))
-        answers.add(posteriors[-1].argmax(axis=1), epochs)
-        if n_electrodes == len(CH_NAMES) and number == SUBJECTS[0]:
-            converge(observer, epochs, say)
-    say(answers.row(f"ideal observer, {kind}, {n_electrodes} electrodes"))
-    if n_electrodes == len(CH_NAMES):
-        reliability(np.concatenate(posteriors), np.concatenate(answers.label), say)
+@dataclass(frozen=True, slots=True)
+class Ruler:
+    """Measures one difficulty.
+
+    Attributes
+    ----------
+    parameters : of the subjects.
+    n_subjects : tested, from number 0 upwards.
+    n_trials : of each.
+    say : takes lines.
+    """
+
+    parameters: SimulationParameters
+    n_subjects: int
+    n_trials: int
+    say: Say
+
+    def observe(self, kind: EpochKind, n_electrodes: int) -> None:
+        """The ideal observer's row; with all electrodes also how sure and how well found it is."""
+        spec = replace(SPEC, ch_names=ELECTRODES[n_electrodes])
+        clean = without_artefacts(self.parameters)
+        silent = replace(clean, early_uv=0.0, late_uv=0.0, sustained_uv=0.0)
+        is_whole = n_electrodes == len(CH_NAMES)
+        answers, from_noise, posteriors = Answers(), Answers(), []
+        for number in range(self.n_subjects):
+            observer = IdealObserver(SimulatedSubject(number, TEST, parameters=clean), spec, kind)
+            for parameters, kept in ((clean, answers), (silent, from_noise)):
+                if parameters is silent and not is_whole:
+                    continue
+                subject = SimulatedSubject(number, TEST, parameters=parameters)
+                epochs = epochs_of(subject, observer.spec, self.n_trials, kind)
+                posterior = observer.posterior(epochs[0])
+                kept.add(posterior.argmax(axis=1), epochs)
+                if parameters is clean:
+                    posteriors.append(posterior)
+                    seen = epochs
+            if is_whole and number == 0:
+                converge(observer, seen, self.say)
+        name = f"ideal observer, {kind}, {n_electrodes} electrodes"
+        self.say(answers.row(name))
+        if is_whole:
+            self.say(from_noise.row(f"{name}, noise alone"))
+            reliability(np.concatenate(posteriors), np.concatenate(answers.label), self.say)
+
+    def decode(self, per_concept: Sequence[int], others: Sequence[int]) -> None:
+        """Rows of window means and shrinkage LDA: of the same subject, then of other subjects."""
+        tests = [self._features(number, TEST, self.n_trials) for number in range(self.n_subjects)]
+        for n in per_concept:
+            answers = Answers()
+            sessions = [min(PER_SESSION, n - at) for at in range(0, n, PER_SESSION)]
+            for number, test in enumerate(tests):
+                data = [
+                    self._features(number, session, n_each * len(concepts()))
+                    for session, n_each in enumerate(sessions)
+                ]
+                answers.add(_trained(data).predict(test[0]), test)
+            self.say(answers.row(f"LDA, {n} epochs per concept of other sessions"))
+        data = []
+        for n in others:
+            while len(data) < n:
+                subject = self.n_subjects + len(data)
+                data.append(self._features(subject, 0, OF_OTHERS * len(concepts())))
+            model, answers = _trained(data), Answers()
+            for test in tests:
+                answers.add(model.predict(test[0]), test)
+            self.say(answers.row(f"LDA of {n} other subjects, {OF_OTHERS} per concept of each"))
+
+    def _features(self, number: int, session: int, n_trials: int) -> Epochs:
+        subject = SimulatedSubject(number, session, parameters=self.parameters)
+        data, label, picture = epochs_of(subject, SPEC, n_trials)
+        return WINDOWS(data).astype(np.float32), label, picture
 
 
-def observe_noise(parameters: SimulationParameters, n_trials: int, say: Say) -> None:
-    """The observer's row where nothing answers to pictures."""
-    clean = without_artefacts(parameters)
-    silent = replace(clean, early_uv=0.0, late_uv=0.0, sustained_uv=0.0)
-    answers = Answers()
-    for number in SUBJECTS:
-        observer = IdealObserver(SimulatedSubject(number, TEST, parameters=clean), SPEC)
-        subject = SimulatedSubject(number, TEST, parameters=silent)
-        epochs = epochs_of(subject, observer.spec, n_trials)
-        answers.add(observer.posterior(epochs[0]).argmax(axis=1), epochs)
-    say(answers.row("ideal observer, marker-locked, 32 electrodes, noise alone"))
+def _trained(data: list[Epochs]) -> LinearDiscriminantAnalysis:
+    x, y = (np.concatenate([each[i] for each in data]) for i in (0, 1))
+    return classifier().fit(x, y)
 
 
 def converge(observer: IdealObserver, epochs: Epochs, say: Say) -> None:
@@ -165,50 +214,21 @@ def reliability(posterior: np.ndarray, label: np.ndarray, say: Say) -> None:
     say(f"expected calibration error {error:.3f}")
 
 
-def decode(
-    parameters: SimulationParameters, n_trials: int, others: Sequence[int], say: Say
-) -> None:
-    """Rows of window means and shrinkage LDA: of the same subject, then of other subjects."""
-
-    def features(number: int, session: int, n: int) -> Epochs:
-        subject = SimulatedSubject(number, session, parameters=parameters)
-        data, label, picture = epochs_of(subject, SPEC, n)
-        return WINDOWS(data), label, picture
-
-    tests = [features(number, TEST, n_trials) for number in SUBJECTS]
-    answers = Answers()
-    for number, test in zip(SUBJECTS, tests, strict=True):
-        x, y, _ = features(number, TRAINING, 20 * len(concepts()))
-        answers.add(classifier().fit(x, y).predict(test[0]), test)
-    say(answers.row("LDA, 20 epochs per concept of another session"))
-    known: list[Epochs] = []
-    for n in others:
-        while len(known) < n:
-            known.append(features(len(SUBJECTS) + len(known), TRAINING, 10 * len(concepts())))
-        model = classifier().fit(*(np.concatenate([each[i] for each in known]) for i in (0, 1)))
-        answers = Answers()
-        for test in tests:
-            answers.add(model.predict(test[0]), test)
-        say(answers.row(f"LDA of {n} other subjects, 10 epochs per concept of each"))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--difficulty", choices=list(DIFFICULTIES), default="demo")
+    parser.add_argument("--subjects", type=int, default=5, help="Tested.")
     parser.add_argument("--trials", type=int, default=400, help="Tested with each subject.")
-    parser.add_argument("--others", type=int, nargs="*", default=[10, 20])
+    parser.add_argument("--per-concept", type=int, nargs="*", default=[20], help="LDA's.")
+    parser.add_argument("--others", type=int, nargs="*", default=[10, 20], help="LDA's subjects.")
     a = parser.parse_args()
-
-    def say(line: str) -> None:
-        print(line, flush=True)
-
     parameters = DIFFICULTIES[a.difficulty]
-    say(", ".join(f"{name} {value}" for name, value in parameters.to_dict().items()))
+    ruler = Ruler(parameters, a.subjects, a.trials, partial(print, flush=True))
+    ruler.say(", ".join(f"{name} {value}" for name, value in parameters.to_dict().items()))
+    ruler.decode(a.per_concept, a.others)
     for n_electrodes in ELECTRODES:
-        observe(parameters, "marker-locked", n_electrodes, a.trials, say)
-    observe(parameters, "sliding", len(CH_NAMES), a.trials, say)
-    observe_noise(parameters, a.trials, say)
-    decode(parameters, a.trials, a.others, say)
+        ruler.observe("marker-locked", n_electrodes)
+    ruler.observe("sliding", len(CH_NAMES))
 
 
 if __name__ == "__main__":
