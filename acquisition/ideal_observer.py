@@ -170,19 +170,18 @@ class IdealObserver:
             onsets += [sample for sample, _, composition in events if composition is not None]
         evoked, ramp = np.concatenate(blocks, axis=1), np.concatenate(ramps)
         rng = np.random.default_rng(0)
-        moments = np.zeros((n_history + n_times,) * 2)
-        before = []
+        levels, before = [], []
         last = max(self._lags) + n_times
         onsets = [o for o in onsets if n_history <= o <= evoked.shape[1] - last]
         for onset in onsets:
             first = onset + int(rng.choice(self._lags))
-            part = ramp[first - n_history : first + n_times]
-            moments += np.outer(part, part)
+            levels.append(ramp[first - n_history : first + n_times])
             # A response is over when the next picture comes.
             earlier = evoked[:, first - n_history : first + n_times].astype(float)
             earlier[:, onset - first + n_history :] = 0
             before.append(signal.sosfilt(self._sos, earlier, axis=1)[:, n_history:])
-        return moments / len(onsets), np.stack(before)
+        alpha = np.stack(levels)
+        return alpha.T @ alpha / len(onsets), np.stack(before)
 
     def _autocovariance(self, source: NoiseSource, alpha: np.ndarray) -> np.ndarray:
         """Of one of the source's signals behind the filters, (n_times, n_times)."""
