@@ -32,22 +32,29 @@ from acquisition.simulated_subject import (
     NoiseSource,
     SimulatedSubject,
 )
-from acquisition.simulation_parameters import SimulationParameters
+from acquisition.simulation_parameters import without_artefacts
 from acquisition.stimuli import N_FEATURES, concepts, features, random_composition
 
 # Behind the edge of the band, where the causal filter still lets something through.
 BAND_MARGIN_HZ = 3.0
 # The filters have forgotten what was longer ago (0.5 Hz: 1 % after 3.9 s).
 HISTORY_S = 6.0
-N_DELAYS = 32
-LAG_STEP = 2  # samples
-N_VIEWINGS = 500
+N_DRAWS = 1024
+N_DELAYS = 16
+LAG_STEP = 2  # samples; half and twice as many give the same figures
+N_VIEWINGS = 300
 CHUNK = 64
 
-
-def without_artefacts(parameters: SimulationParameters) -> SimulationParameters:
-    """A subject who neither blinks nor moves, with electrodes that hold."""
-    return replace(parameters, blinks_per_minute=0.0, bursts_per_minute=0.0, pops_per_minute=0.0)
+# Nested choices of the 32 electrodes, from the back of the head outwards as in caps with fewer.
+ELECTRODES = {
+    32: CH_NAMES,
+    16: (
+        "T7", "T8", "CP5", "CP1", "CP2", "CP6", "P7", "P3", "Pz", "P4", "P8",
+        "PO3", "PO4", "O1", "Oz", "O2",
+    ),
+    8: ("P7", "Pz", "P8", "PO3", "PO4", "O1", "Oz", "O2"),
+    4: ("P7", "P8", "O1", "O2"),
+}  # fmt: skip
 
 
 class IdealObserver:
@@ -78,7 +85,7 @@ class IdealObserver:
         subject: SimulatedSubject,
         spec: EpochSpec,
         kind: EpochKind = "marker-locked",
-        n_draws: int = 16384,
+        n_draws: int = N_DRAWS,
         seed: int = 0,
     ) -> None:
         self.spec = spec = replace(spec, normalisation="none")
@@ -107,14 +114,26 @@ class IdealObserver:
         covariance = self._covariance(subject)
         self._factor = linalg.cholesky(covariance, lower=True, overwrite_a=True)
         self._whitened = self._responses(subject, delays)
-        self._draw(n_draws, p.amplitude_jitter, seed)
+        self._amplitude_jitter = p.amplitude_jitter
+        self.draw(n_draws, seed)
 
     def _project(self, data: np.ndarray) -> np.ndarray:
         """(n, electrodes of the specification, n_times) to (n, dimensions)."""
         out = np.einsum("sc,nct,kt->nsk", self._space, data, self._time, optimize=True)
         return np.asarray(out.reshape(len(data), -1))
 
-    def _whiten(self, projected: np.ndarray) -> np.ndarray:
+    def whiten(self, epochs: np.ndarray) -> np.ndarray:
+        """Epochs in coordinates in which noise is white and of unit variance.
+
+        Parameters
+        ----------
+        epochs : array of shape (n, n_channels, n_times), microvolts.
+
+        Returns
+        -------
+        array of shape (n, n_dimensions).
+        """
+        projected = self._project(epochs)
         return np.asarray(linalg.solve_triangular(self._factor, projected.T, lower=True).T)
 
     def _covariance(self, subject: SimulatedSubject) -> np.ndarray:
@@ -151,19 +170,18 @@ class IdealObserver:
             onsets += [sample for sample, _, composition in events if composition is not None]
         evoked, ramp = np.concatenate(blocks, axis=1), np.concatenate(ramps)
         rng = np.random.default_rng(0)
-        moments = np.zeros((n_history + n_times,) * 2)
-        before = []
+        levels, before = [], []
         last = max(self._lags) + n_times
         onsets = [o for o in onsets if n_history <= o <= evoked.shape[1] - last]
         for onset in onsets:
             first = onset + int(rng.choice(self._lags))
-            part = ramp[first - n_history : first + n_times]
-            moments += np.outer(part, part)
+            levels.append(ramp[first - n_history : first + n_times])
             # A response is over when the next picture comes.
             earlier = evoked[:, first - n_history : first + n_times].astype(float)
             earlier[:, onset - first + n_history :] = 0
             before.append(signal.sosfilt(self._sos, earlier, axis=1)[:, n_history:])
-        return moments / len(onsets), np.stack(before)
+        alpha = np.stack(levels)
+        return alpha.T @ alpha / len(onsets), np.stack(before)
 
     def _autocovariance(self, source: NoiseSource, alpha: np.ndarray) -> np.ndarray:
         """Of one of the source's signals behind the filters, (n_times, n_times)."""
@@ -197,16 +215,16 @@ class IdealObserver:
             scalp = signal.sosfilt(self._sos, scalp, axis=2)
             for lag in self._lags:
                 first = lead + lag
-                nodes.append(self._whiten(self._project(scalp[:, :, first : first + n_times])))
+                nodes.append(self.whiten(scalp[:, :, first : first + n_times]))
         return np.stack(nodes)
 
-    def _draw(self, n_draws: int, amplitude_jitter: float, seed: int) -> None:
-        """Draw pictures and amplitudes; each node of lag and latency gets its share."""
+    def draw(self, n_draws: int, seed: int = 0) -> None:
+        """Draw pictures and amplitudes anew; all lags and latencies get as many."""
         n_nodes = len(self._whitened)
         n_each = -(-n_draws // n_nodes)
         pictures = _drawn_pictures(n_each * n_nodes, seed)
         rng = np.random.default_rng([seed, 1])
-        gains = np.exp(rng.normal(0, amplitude_jitter, pictures.shape[:2]))
+        gains = np.exp(rng.normal(0, self._amplitude_jitter, pictures.shape[:2]))
         shape = (len(concepts()), n_nodes, n_each)
         self._pictures = (gains[..., None] * pictures).reshape(*shape, N_FEATURES)
         self._gains = gains.reshape(shape)
@@ -238,7 +256,7 @@ class IdealObserver:
         n_concepts, n_nodes, n_each = self._gains.shape
         found = []
         for first in range(0, len(epochs), CHUNK):
-            part = self._whiten(self._project(epochs[first : first + CHUNK].astype(float)))
+            part = self.whiten(epochs[first : first + CHUNK].astype(float))
             seen = np.einsum("nfd,ed->nef", self._whitened, part, optimize=True).astype(np.float32)
             nodes = np.empty((n_nodes, len(part), n_concepts), np.float32)
             for node in range(n_nodes):

@@ -31,3 +31,16 @@ def flag(name: str, text: str) -> bool:
     if text.lower() not in ("true", "false", "1", "0", "yes", "no"):
         raise SourceError(f"{name} is '{text}'; expected true or false.")
     return text.lower() in ("true", "1", "yes")
+
+
+def whole_numbers(parameters: Mapping[str, str]) -> dict[str, int]:
+    """Parameters of a source's name that are whole numbers.
+
+    Raises
+    ------
+    SourceError
+        One is not.
+    """
+    if wrong := [f"{n}={text}" for n, text in parameters.items() if not text.isdecimal()]:
+        raise SourceError(f"{', '.join(wrong)}: expected whole numbers from zero upwards.")
+    return {name: int(text) for name, text in parameters.items()}

@@ -6,13 +6,14 @@ Samples come in real time by the session's clock, and do not depend on how they 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from acquisition.errors import SourceError
-from acquisition.parameters import check_parameters
+from acquisition.parameters import check_parameters, whole_numbers
 from acquisition.simulated_subject import CH_NAMES, LIVE_SESSION, SFREQ, SimulatedSubject
+from acquisition.simulation_parameters import of_difficulty
 from acquisition.source import Chunk, Marker, Reading, SourceOptions
 from acquisition.stimuli import Composition
 from acquisition.stream_info import StreamInfo
@@ -35,7 +36,7 @@ class SimulatedSource:
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.info = StreamInfo("simulated subject", CH_NAMES, SFREQ, "simulated")
+        self.info = simulated_info(subject)
         self._subject, self._speed = subject, speed
         self._now, self._sleep = now, sleep
         self._start = now()
@@ -83,24 +84,43 @@ class SimulatedSource:
         """Nothing to release."""
 
 
+def simulated_info(subject: SimulatedSubject) -> StreamInfo:
+    """What the stream says of itself, down to the difficulty."""
+    name = f"simulated subject, difficulty {subject.parameters.difficulty}"
+    return StreamInfo(name, CH_NAMES, SFREQ, "simulated")
+
+
+def named_subject(parameters: Mapping[str, str], session: int) -> SimulatedSubject:
+    """The subject that `simulated:?subject=0&session=1&seed=1&difficulty=demo` asks for.
+
+    Parameters
+    ----------
+    parameters : of the source's name; every one may be left out.
+    session : where the name says none.
+
+    Raises
+    ------
+    SourceError
+        A parameter that is not known, or has no such value.
+    """
+    check_parameters("simulated:", parameters, ("subject", "session", "seed", "difficulty"))
+    texts = dict(parameters)
+    difficulty = of_difficulty(texts.pop("difficulty", "demo"))
+    numbers = {"subject": 0, "session": session, **whole_numbers(texts)}
+    return SimulatedSubject(**numbers, parameters=difficulty)
+
+
 def open_simulated(
     target: str, parameters: dict[str, str], options: SourceOptions
 ) -> SimulatedSource:
-    """Open `simulated:?subject=0&session=10000&seed=1`; every parameter may be left out."""
+    """Open `simulated:`, with the parameters of `named_subject`."""
     if target:
         raise SourceError(
             f"'simulated:{target}': parameters follow a question mark, as simulated:?seed=1."
         )
-    check_parameters("simulated:", parameters, ("subject", "session", "seed"))
-    try:
-        values = {name: int(value) for name, value in parameters.items()}
-    except ValueError as error:
-        raise SourceError(f"simulated: takes whole numbers ({error}).") from error
-    if any(value < 0 for value in values.values()):
-        raise SourceError("simulated: takes numbers from zero upwards.")
+    subject = named_subject(parameters, LIVE_SESSION)
     if options.ch_names or options.unit:
         raise SourceError(
             "simulated: has fixed electrodes and microvolts; leave --ch-names and --unit out."
         )
-    subject, session = values.get("subject", 0), values.get("session", LIVE_SESSION)
-    return SimulatedSource(SimulatedSubject(subject, session, values.get("seed")))
+    return SimulatedSource(subject)

@@ -6,6 +6,8 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
+from acquisition.errors import SourceError
+
 
 @dataclass(frozen=True, slots=True)
 class SimulationParameters:
@@ -97,3 +99,49 @@ class SimulationParameters:
     def digest(self) -> str:
         """Twelve hexadecimal digits that change with any parameter."""
         return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:12]
+
+    @property
+    def difficulty(self) -> str:
+        """Name of this set in `DIFFICULTIES`; "other" where somebody changed something."""
+        names = [name for name, known in DIFFICULTIES.items() if known == self]
+        return names[0] if names else "other"
+
+    def to_dict(self) -> dict[str, str | int]:
+        """What stands in every result: name, version and digest."""
+        return {
+            "difficulty": self.difficulty,
+            "parameters_version": self.version,
+            "parameters": self.digest(),
+        }
+
+
+_DEMO = SimulationParameters()
+
+# `demo` is made to be decoded. `literature` has 0.185 of its responses: LDA then gets what the
+# best decoder of Ahmed et al. (2021, doi 10.1109/CVPR46437.2021.00384) got from as many trials
+# in random order; how that was fitted is in docs/simulated-subject.md.
+DIFFICULTIES = {
+    "demo": _DEMO,
+    "literature": replace(_DEMO, early_uv=0.555, late_uv=0.74, sustained_uv=0.222),
+}
+
+
+def of_difficulty(name: str) -> SimulationParameters:
+    """The parameters called `name`.
+
+    Raises
+    ------
+    SourceError
+        There are none.
+    """
+    if name not in DIFFICULTIES:
+        raise SourceError(
+            f"There is no difficulty '{name}' of the simulated subject. "
+            f"Take {' or '.join(DIFFICULTIES)}."
+        )
+    return DIFFICULTIES[name]
+
+
+def without_artefacts(parameters: SimulationParameters) -> SimulationParameters:
+    """A subject who neither blinks nor moves, with electrodes that hold."""
+    return replace(parameters, blinks_per_minute=0.0, bursts_per_minute=0.0, pops_per_minute=0.0)

@@ -142,7 +142,7 @@ def open_source(name: str, options: SourceOptions | None = None) -> Source:
 
     Parameters
     ----------
-    name : `simulated:?seed=1`, `lsl:name=Muse`, `brainflow:cyton?serial_port=...`,
+    name : `simulated:?difficulty=literature`, `lsl:name=Muse`, `brainflow:cyton?serial_port=...`,
         `xdf:FILE?speed=2&loop=true`; `file:FILE` for the other recordings.
     options : see `SourceOptions`.
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from acquisition.epochs import EpochStream
-from acquisition.errors import SourceError
-from acquisition.parameters import check_parameters
+from acquisition.parameters import check_parameters, whole_numbers
 from acquisition.recording import Recording, load_recording
-from acquisition.simulated_subject import BLOCK, CH_NAMES, SFREQ, SimulatedSubject
+from acquisition.simulated import named_subject, simulated_info
+from acquisition.simulated_subject import BLOCK, SFREQ, SimulatedSubject
 from acquisition.source import Chunk, Marker, SourceOptions
 from acquisition.stimuli import Composition, concepts
 from acquisition.stream_info import StreamInfo
@@ -178,37 +178,22 @@ class Labels:
         return self.labels[name], -1
 
 
-def whole_numbers(parameters: Mapping[str, str]) -> dict[str, int]:
-    """Parameters of a source's name that are whole numbers.
-
-    Raises
-    ------
-    SourceError
-        One is not.
-    """
-    if wrong := [f"{n}={text}" for n, text in parameters.items() if not text.isdecimal()]:
-        raise SourceError(f"{', '.join(wrong)}: expected whole numbers from zero upwards.")
-    return {name: int(text) for name, text in parameters.items()}
-
-
 def open_simulated(
     parameters: dict[str, str], seconds: float, seen: list[Composition]
 ) -> Iterator[Opened]:
-    """`simulated:?subject=0&session=1&seed=1`; `seen` takes the pictures."""
-    check_parameters("simulated:", parameters, ("subject", "session", "seed"))
-    numbers = {"subject": 0, "session": 0, **whole_numbers(parameters)}
-    subject = SimulatedSubject(numbers["subject"], numbers["session"], numbers.get("seed"))
+    """`simulated:?subject=0&session=1&seed=1&difficulty=demo`; `seen` takes the pictures."""
+    subject = named_subject(parameters, session=0)
 
     def what_of(marker: Marker) -> What | None:
         details = marker.details
         return (details["label"], details["image_id"]) if details else None
 
     yield Opened(
-        StreamInfo("simulated subject", CH_NAMES, SFREQ, "simulated"),
+        simulated_info(subject),
         simulated_steps(subject, seconds, seen),
         what_of,
-        {"subject": numbers["subject"], "session": numbers["session"], "run": 0},
-        {"seconds": seconds, "seed": subject.seed, "parameters": subject.parameters.digest()},
+        {"subject": subject.subject, "session": subject.session, "run": 0},
+        {"seconds": seconds, "seed": subject.seed, **subject.parameters.to_dict()},
     )
 
 

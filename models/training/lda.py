@@ -57,7 +57,8 @@ def candidates(n_times: int, onset: int, sfreq: float) -> list[Windows]:
     ]
 
 
-def _classifier() -> LinearDiscriminantAnalysis:
+def classifier() -> LinearDiscriminantAnalysis:
+    """LDA with Ledoit and Wolf's shrinkage, untrained."""
     return LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
 
 
@@ -75,7 +76,7 @@ def choose_windows(
         features, predicted = each(eeg), np.empty_like(label)
         for number in np.unique(fold):
             test = fold == number
-            model = _classifier().fit(features[~test], label[~test])
+            model = classifier().fit(features[~test], label[~test])
             predicted[test] = model.predict(features[test])
         scores.append(balanced_accuracy_score(label, predicted))
     return windows[int(np.argmax(scores))]
@@ -106,7 +107,7 @@ def decide(
         inner = (eeg[~test], label[~test])
         best = windows[0] if len(windows) == 1 else choose_windows(*inner, fold[~test], windows)
         features = best(eeg)
-        model = _classifier().fit(features[~test], label[~test])
+        model = classifier().fit(features[~test], label[~test])
         probabilities[test] = model.predict_proba(features[test])
         chosen.append(best)
     return probabilities, chosen

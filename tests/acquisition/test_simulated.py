@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
+
 import numpy as np
 import pytest
 
 from acquisition.errors import SourceError
 from acquisition.simulated import SimulatedSource, open_simulated
 from acquisition.simulated_subject import CH_NAMES, SFREQ, SimulatedSubject
+from acquisition.simulation_parameters import DIFFICULTIES
 from acquisition.source import Marker, SourceOptions
 from acquisition.stimuli import concepts
 
@@ -72,6 +75,7 @@ def test_markers_carry_the_onset_s_time_and_what_is_shown() -> None:
         ("", {"sead": "1"}, SourceOptions(), "has no parameter 'sead'"),
         ("", {"seed": "x"}, SourceOptions(), "whole numbers"),
         ("", {"seed": "-1"}, SourceOptions(), "from zero upwards"),
+        ("", {"difficulty": "hard"}, SourceOptions(), "Take demo or literature"),
         ("me", {}, SourceOptions(), "follow a question mark"),
         ("", {}, SourceOptions(unit="V"), "leave --ch-names and --unit out"),
     ],
@@ -81,3 +85,24 @@ def test_wrong_parameters_get_their_sentence(
 ) -> None:
     with pytest.raises(SourceError, match=sentence):
         open_simulated(target, parameters, options)
+
+
+def test_the_difficulty_is_named_and_changes_responses_alone() -> None:
+    by_name = {
+        name: open_simulated("", parameters, SourceOptions())
+        for name, parameters in (
+            ("demo", {}),
+            ("literature", {"difficulty": "literature", "seed": "3"}),
+        )
+    }
+    for name, source in by_name.items():
+        assert source.info.name == f"simulated subject, difficulty {name}"
+    demo, literature = DIFFICULTIES["demo"], DIFFICULTIES["literature"]
+    changed = {n for n, value in asdict(demo).items() if asdict(literature)[n] != value}
+    assert changed == {"early_uv", "late_uv", "sustained_uv"}
+    assert literature.to_dict() == {
+        "difficulty": "literature",
+        "parameters_version": literature.version,
+        "parameters": literature.digest(),
+    }
+    assert replace(demo, blink_uv=1.0).difficulty == "other"

@@ -133,6 +133,7 @@ def test_a_simulated_session_becomes_a_prepared_set(tmp_path: Path) -> None:
     [row] = spec["sources"]
     assert row["n_epochs"] == n
     assert row["parameters"] == SimulatedSubject().parameters.digest()
+    assert row["difficulty"] == "demo"
     assert row["seed"] == 5
 
 
