@@ -24,7 +24,7 @@ from app.drawn_model import choose_guidance, read_captions, train_drawn_model
 from app.errors import sentence
 from app.muse import CASES, PAINTER_SPECS, SPECS, Case, prepare_unlabelled
 from app.real_fold import decode_fold
-from app.real_lda import Peer, lda_of
+from app.real_lda import Peer, keep_lda
 from app.real_report import Painted, write_report
 from app.real_trials import load_trials, permute_labels
 from models.training.config import PretrainConfig
@@ -91,12 +91,13 @@ def run(
             parts.append(images)
         return Painted.of(case, label, trials.fold, parts)
 
-    peer = lda_of(case, trials, trials.label)
+    peer = keep_lda(here / "lda.safetensors", case, trials, trials.label)
     painted = [paint_all(f"seed-{seed}", trials.label, peer, seed) for seed in range(n_seeds)]
     permuted = []
     for number in range(n_permuted):
         label = permute_labels(trials, np.random.default_rng([1, number]))
-        chooser = lda_of(case, trials, label, tuple(PAINTER_SPECS))
+        kept = here / f"permuted-{number}" / "lda.safetensors"
+        chooser = keep_lda(kept, case, trials, label, tuple(PAINTER_SPECS))
         permuted.append(paint_all(f"permuted-{number}", label, chooser, number))
     write_report(here / "report", case, trials, peer, painted, permuted, captions, guidance)
 

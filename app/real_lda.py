@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from app.muse import PAINTER_SPECS, SPECS, Case, windows
 from app.real_trials import Recorded
@@ -43,7 +45,7 @@ class Peer:
 
     def strongest_specs(self, kind: str) -> list[str]:
         """For each fold the specification that is best at a kind of question."""
-        names = [name for k, name in self.inner if k == kind]
+        names = [name for name in SPECS if (kind, name) in self.inner]
         best = np.argmax([self.inner[kind, name] for name in names], axis=0)
         return [names[i] for i in best]
 
@@ -51,6 +53,25 @@ class Peer:
         """Probabilities, (n, n_classes), each fold's by its own specification."""
         by_fold = [self.said[kind, name] for name in specs]
         return np.stack([by_fold[f][i] for i, f in enumerate(self.fold)])
+
+
+def keep_lda(
+    out: Path, case: Case, trials: Recorded, label: np.ndarray, specs: Sequence[str] = tuple(SPECS)
+) -> Peer:
+    """What `lda_of` says, kept in the file `out` and not computed again."""
+    if not out.is_file():
+        peer = lda_of(case, trials, label, specs)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        tables = {"said": peer.said, "inner": peer.inner}
+        save_file(
+            {"/".join((t, *key)): v for t, table in tables.items() for key, v in table.items()},
+            out,
+        )
+    tables = {"said": {}, "inner": {}}
+    for name, values in load_file(out).items():
+        table, kind, spec = name.split("/")
+        tables[table][kind, spec] = values
+    return Peer(tables["said"], tables["inner"], trials.fold)
 
 
 def lda_of(
