@@ -62,15 +62,13 @@ def keep_lda(
     if not out.is_file():
         peer = lda_of(case, trials, label, specs)
         out.parent.mkdir(parents=True, exist_ok=True)
-        tables = {"said": peer.said, "inner": peer.inner}
-        save_file(
-            {"/".join((t, *key)): v for t, table in tables.items() for key, v in table.items()},
-            out,
-        )
-    tables = {"said": {}, "inner": {}}
-    for name, values in load_file(out).items():
-        table, kind, spec = name.split("/")
-        tables[table][kind, spec] = values
+        said = {f"said/{kind}/{name}": values for (kind, name), values in peer.said.items()}
+        inner = {f"inner/{kind}/{name}": values for (kind, name), values in peer.inner.items()}
+        save_file(said | inner, out)
+    tables: dict[str, dict[tuple[str, str], np.ndarray]] = {"said": {}, "inner": {}}
+    for key, values in load_file(out).items():
+        table, kind, name = key.split("/")
+        tables[table][kind, name] = values
     return Peer(tables["said"], tables["inner"], trials.fold)
 
 

@@ -10,7 +10,7 @@ from app.errors import SettingsError
 from app.muse import CASES, PAINTER_SPECS, SPEC, SPECS, windows
 from app.real_fold import without_brain, write_fold
 from app.real_lda import Peer, keep_lda, lda_of
-from app.real_report import Painted, answer, measure, questions
+from app.real_report import Painted, answer, measure, questions, write_report
 from app.real_trials import Recorded, folds_of, load_trials, permute_labels
 from models.training.gaussian_epochs import GaussianEpochs
 from models.training.prepared import PreparedSet
@@ -237,3 +237,49 @@ def test_an_answer_says_whether_the_bar_is_met(monkeypatch: pytest.MonkeyPatch) 
     assert better["bar LDA"]
     assert not worse["bar LDA"]
     assert better["less LDA"][0] == pytest.approx(-worse["less LDA"][0])
+
+
+def test_a_report_shows_every_control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, n in (("N_BOOTSTRAP", 20), ("N_PERMUTATIONS", 5), ("N_LDA_PERMUTATIONS", 2)):
+        monkeypatch.setattr(f"app.real_report.{name}", n)
+    case, rng = CASES["gratings"], np.random.default_rng(0)
+    position = np.tile(np.arange(40), 2)
+    label, run = position % 8, np.repeat([0, 1], 40)
+    eeg = {
+        name: rng.standard_normal((80, 5, spec.n_times)).astype(np.float32)
+        for name, spec in SPECS.items()
+    }
+    fold = folds_of(label, position, 5)
+    trials = Recorded(eeg, label, position, run, position, fold)
+    peer = lda_of(case, trials, label, list(SPECS)[:2], 1)
+    drawn = np.stack([case.draw(i, None) for i in range(8)])
+
+    def painted(told: np.ndarray) -> Painted:
+        """Always the right frequency, always upright."""
+        parts = [
+            {"trials": drawn[told[fold == f] // 4 * 4], "noise": drawn[:4], "zeros": drawn[:1]}
+            for f in range(5)
+        ]
+        return Painted.of(case, told, fold, parts)
+
+    other = permute_labels(trials, rng)
+    whole = write_report(
+        tmp_path,
+        case,
+        trials,
+        peer,
+        [painted(label)] * 2,
+        [painted(other)],
+        {"2": {"gratings": 0.9, "faces": 1.0}},
+        2.0,
+    )
+    frequency, picture = whole["scores"].values()
+    assert frequency["painted"] == (1.0, (1.0, 1.0))
+    assert frequency["zeros"] == (0.5, 0.0)
+    assert picture["painted"][0] == pytest.approx(0.25)
+    assert picture["permuted"][0][0] == pytest.approx(0.25), "scored by what it was told"
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    for row in ("chance", "strongest LDA", "permuted labels", "from noise", "from zeros"):
+        assert row in text
+    assert json.loads((tmp_path / "scores.json").read_text())["n_seeds"] == 2
+    assert (tmp_path / "grid.png").is_file()
