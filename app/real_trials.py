@@ -50,16 +50,28 @@ def folds_of(label: np.ndarray, group: np.ndarray, n_folds: int, seed: int = 0) 
 
 
 def load_trials(case: Case, data: Path, out: Path) -> Recorded:
-    """The trials of a case by every specification, with their folds; sets are made once."""
+    """The trials of a case by every specification, with their folds; sets are made once.
+
+    At a recording's ends a specification may get a trial that another does not; only trials
+    that all of them have are taken.
+    """
     sets = {name: PreparedSet(case.prepare(data, out, s)).epochs() for name, s in SPECS.items()}
-    names = ("label", "position", "run")
-    label, position, run = (next(iter(sets.values()))[n].numpy() for n in names)
+    places = {
+        name: list(zip(epochs["run"].tolist(), epochs["position"].tolist(), strict=True))
+        for name, epochs in sets.items()
+    }
+    common = set.intersection(*(set(places[name]) for name in sets))
+    rows = {name: [i for i, place in enumerate(places[name]) if place in common] for name in sets}
+    first = next(iter(sets))
+    label, position, run = (
+        sets[first][column].numpy()[rows[first]] for column in ("label", "position", "run")
+    )
     group = position if case.held_out == "position" else run
     if case.held_out == "run":
         fold = np.unique(group, return_inverse=True)[1]
     else:
         fold = folds_of(label, group, N_FOLDS)
-    eeg = {name: epochs["eeg"].numpy() for name, epochs in sets.items()}
+    eeg = {name: epochs["eeg"].numpy()[rows[name]] for name, epochs in sets.items()}
     return Recorded(eeg, label, position, run, group, fold)
 
 

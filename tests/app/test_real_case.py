@@ -38,6 +38,18 @@ def test_gratings_are_read_with_pictures_and_positions(gratings: Recorded) -> No
 
 
 @needs_data
+def test_only_trials_that_every_specification_has_are_taken(tmp_path: Path) -> None:
+    case = CASES["faces"]
+    faces = load_trials(case, MUSE, tmp_path)
+    every = PreparedSet(case.prepare(MUSE, tmp_path, SPECS["128 Hz, none"])).epochs()
+    assert len(every) == len(faces.label) + 1
+    assert {len(eeg) for eeg in faces.eeg.values()} == {len(faces.label)}
+    coarse, fine = faces.eeg["64 Hz, none"], faces.eeg["128 Hz, none"]
+    correlation = [np.corrcoef(a[4], b[4, ::2])[0, 1] for a, b in zip(coarse, fine, strict=True)]
+    assert np.median(correlation) > 0.8, "rows of the same trials"
+
+
+@needs_data
 def test_no_position_is_in_two_folds_and_folds_are_alike(gratings: Recorded) -> None:
     for position in np.unique(gratings.position):
         assert len(set(gratings.fold[gratings.position == position])) == 1
