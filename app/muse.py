@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from acquisition.epoch_spec import EpochSpec
+from acquisition.epoch_spec import EpochSpec, Normalisation
 from acquisition.source import SourceOptions
 from app import face_house, gratings
 from app.errors import SettingsError
@@ -30,21 +30,37 @@ from models.training.lda import Windows, candidates
 
 CH_NAMES = ("TP9", "AF7", "AF8", "TP10", "POz")
 PIXELS = 64
-# 5 electrodes x 32 samples, from 0.1 s before the onset to 0.4 s behind it: about as many
-# numbers as there are trials. Slower than usual because nothing but noise is lost: LDA on
-# 256 Hz and up to 40 Hz tells the gratings somewhat better (up to 0.94 beside 0.90).
-SPEC = EpochSpec(
-    CH_NAMES,
-    sfreq=64.0,
-    n_times=32,
-    hop=16,
-    l_freq=0.5,
-    h_freq=28.0,
-    notch_freqs=(60.0,),
-    reference="average",
-    normalisation="channel",
-    tmin=-0.1,
-)
+# From 0.1 s before the onset to 0.4 s behind it.
+BEFORE_S, DURATION_S = 0.1, 0.5
+
+
+def _spec(sfreq: float, h_freq: float, normalisation: Normalisation) -> EpochSpec:
+    n_times = round(DURATION_S * sfreq)
+    return EpochSpec(
+        CH_NAMES,
+        sfreq=sfreq,
+        n_times=n_times,
+        hop=n_times // 2,
+        l_freq=0.5,
+        h_freq=h_freq,
+        notch_freqs=(60.0,),
+        reference="average",
+        normalisation=normalisation,
+        tmin=-BEFORE_S,
+    )
+
+
+def _both(sfreq: float, h_freq: float) -> dict[str, EpochSpec]:
+    kinds: tuple[Normalisation, ...] = ("channel", "none")
+    return {f"{sfreq:g} Hz, {kind}": _spec(sfreq, h_freq, kind) for kind in kinds}
+
+
+# What the painter's epochs are chosen from, by name: rate and normalisation. Microvolts as
+# they are ("none") have standard deviations of 4 to 9, which the encoder takes.
+PAINTER_SPECS = _both(64.0, 28.0) | _both(128.0, 40.0)
+# LDA may also have what a network of 234 trials should not be given.
+SPECS = PAINTER_SPECS | _both(256.0, 40.0)
+SPEC = SPECS["64 Hz, channel"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +106,10 @@ class Case:
         markers.write_text(text + "\n", encoding="utf-8")
         return pictures, markers
 
-    def prepare(self, data: Path, out: Path, say: Callable[[str], None] = print) -> Path:
-        """Cut the marker-locked epochs of all recordings into `out / "set"`, once.
+    def prepare(
+        self, data: Path, out: Path, spec: EpochSpec, say: Callable[[str], None] = print
+    ) -> Path:
+        """Cut the marker-locked epochs of all recordings into a set below `out`, once.
 
         Raises
         ------
@@ -100,17 +118,18 @@ class Case:
         """
         recordings = recordings_of(data, self.folder)
         pictures, markers = self.write_stimuli(out)
-        if not (out / "set" / "spec.json").is_file():
+        folder = out / f"set-{spec.sfreq:g}-{spec.normalisation}"
+        if not (folder / "spec.json").is_file():
             wanted = Wanted(
-                SPEC,
+                spec,
                 labels={f"onset/{name}": number for number, name in enumerate(self.names)},
                 options=SourceOptions(ch_names=CH_NAMES),
                 stimuli=pictures,
                 pixels=PIXELS,
             )
             sources = [f"file:{path}?markers={markers}" for path in recordings]
-            prepare_sources(out / "set", sources, wanted, say)
-        return out / "set"
+            prepare_sources(folder, sources, wanted, say)
+        return folder
 
 
 def recordings_of(data: Path, folder: str) -> list[Path]:
@@ -139,9 +158,9 @@ def prepare_unlabelled(data: Path, folders: tuple[str, ...], spec: EpochSpec, ou
     return out
 
 
-def windows() -> list[Windows]:
+def windows(spec: EpochSpec) -> list[Windows]:
     """What LDA chooses from."""
-    return candidates(SPEC.n_times, round(-SPEC.tmin * SPEC.sfreq), SPEC.sfreq)
+    return candidates(spec.n_times, round(BEFORE_S * spec.sfreq), spec.sfreq)
 
 
 def _draw_grating(number: int, rng: np.random.Generator | None) -> np.ndarray:

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from app.drawn_model import paint_captions
-from app.muse import Case, windows
-from models.training.lda import decide
+from app.muse import SPECS, Case
+from app.real_lda import Peer, lda_of
+from app.real_trials import Recorded, permute_labels
 from models.training.text_to_image import grid
-
-if TYPE_CHECKING:
-    from app.real_case import Recorded
 
 N_BOOTSTRAP = 2000
 N_PERMUTATIONS = 1000
 N_LDA_PERMUTATIONS = 20
-N_CAPTION_PICTURES = 40
 # The lower end of the difference's interval that the project asks for.
 BAR = -0.05
 
 # Scores (n, n_classes) and labels (n,) to a figure.
 Figure = Callable[[np.ndarray, np.ndarray], float]
+# A figure with its 95 % interval.
+Measured = tuple[float, tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class Question:
     title : a few words.
     figure : the score.
     chance : of guessing.
-    lda : name of the LDA whose probabilities answer it: "family" or "picture".
+    lda : kind of LDA whose probabilities answer it: "family" or "picture".
     """
 
     title: str
@@ -51,9 +50,6 @@ class Question:
 def questions(case: Case) -> list[Question]:
     """What is asked of a case's pictures."""
     n = len(case.names)
-
-    def accuracy(scores: np.ndarray, label: np.ndarray) -> float:
-        return float((scores.argmax(axis=1) == label).mean())
 
     def balanced(scores: np.ndarray, label: np.ndarray) -> float:
         return float(balanced_accuracy_score(label, scores.argmax(axis=1)))
@@ -78,187 +74,245 @@ def questions(case: Case) -> list[Question]:
 
     return [
         Question("low or high frequency, balanced accuracy", family_balanced, 0.5, "family"),
-        Question(f"which of the {n}, accuracy", accuracy, 1 / n, "picture"),
+        Question(f"which of the {n}, balanced accuracy", balanced, 1 / n, "picture"),
     ]
 
 
-def lda_answers(
-    case: Case, trials: Recorded, label: np.ndarray, n_windows: int | None = None
-) -> dict[str, np.ndarray]:
-    """Probabilities of LDA for each kind of question, every fold held out in turn.
+@dataclass(frozen=True, slots=True, eq=False)
+class Painted:
+    """What was painted with one seed, and what was read from it.
 
-    Parameters
+    Attributes
     ----------
-    n_windows : how many of the windows to choose from; None for all.
+    images : of all trials, (n, pixels, pixels, 3), uint8.
+    label : (n,), that training was told.
+    read : scores by what the pictures were painted from, "trials", "noise" and "zeros", each
+        (n, n_classes).
+    meant : labels of the trials in whose place they stand, by the same, each (n,).
     """
-    family = np.array(case.families)[label]
-    kinds = {"picture": label, "family": family}
-    if len(set(case.families)) == len(case.families):
-        del kinds["family"]
-    return {
-        kind: decide(trials.eeg, told, trials.fold, windows()[:n_windows])[0]
-        for kind, told in kinds.items()
-    }
+
+    images: np.ndarray
+    label: np.ndarray
+    read: dict[str, np.ndarray]
+    meant: dict[str, np.ndarray]
+
+    @classmethod
+    def of(
+        cls, case: Case, label: np.ndarray, fold: np.ndarray, parts: Sequence[dict[str, np.ndarray]]
+    ) -> Painted:
+        """Put the folds' pictures together: `parts` in the order of folds."""
+        images = np.zeros((len(label), *parts[0]["trials"].shape[1:]), np.uint8)
+        read: dict[str, list[np.ndarray]] = {"noise": [], "zeros": []}
+        meant: dict[str, list[np.ndarray]] = {"noise": [], "zeros": []}
+        for number, part in enumerate(parts):
+            rows = np.flatnonzero(fold == number)
+            images[rows] = part["trials"]
+            noise = np.stack([case.read(picture) for picture in part["noise"]])
+            spread = np.linspace(0, len(rows) - 1, len(noise)).round().astype(int)
+            read["noise"].append(noise)
+            meant["noise"].append(label[rows[spread]])
+            # One picture stands for all trials of the fold.
+            read["zeros"].append(np.tile(case.read(part["zeros"][0]), (len(rows), 1)))
+            meant["zeros"].append(label[rows])
+        whole = {"trials": np.stack([case.read(picture) for picture in images])}
+        return cls(
+            images,
+            label,
+            whole | {name: np.concatenate(found) for name, found in read.items()},
+            {"trials": label} | {name: np.concatenate(found) for name, found in meant.items()},
+        )
 
 
-def interval(
-    figure: Callable[[np.ndarray], float], group: np.ndarray, seed: int = 0
-) -> tuple[float, float]:
-    """95 % interval of a figure of trials, by drawing whole groups again.
+def measure(
+    figure: Callable[[np.ndarray, int], float], group: np.ndarray, n_seeds: int = 1, seed: int = 0
+) -> Measured:
+    """A figure's mean over seeds, with its 95 % interval by drawing groups and seeds again.
 
     Parameters
     ----------
-    figure : from rows of trials to the figure.
-    group : (n,), of each trial.
+    figure : from rows of trials and the number of a seed to the figure.
+    group : (n,), of each trial; groups are drawn whole.
     """
     rng = np.random.default_rng(seed)
     rows_of = [np.flatnonzero(group == g) for g in np.unique(group)]
     values = []
     for _ in range(N_BOOTSTRAP):
-        drawn = rng.integers(len(rows_of), size=len(rows_of))
-        values.append(figure(np.concatenate([rows_of[g] for g in drawn])))
+        rows = np.concatenate([rows_of[g] for g in rng.integers(len(rows_of), size=len(rows_of))])
+        drawn = Counter(rng.integers(n_seeds, size=n_seeds).tolist())
+        values.append(sum(n * figure(rows, s) for s, n in drawn.items()) / n_seeds)
     low, high = np.nanpercentile(values, [2.5, 97.5])
-    return float(low), float(high)
+    whole = np.arange(len(group))
+    mean = float(np.mean([figure(whole, s) for s in range(n_seeds)]))
+    return mean, (float(low), float(high))
 
 
 def answer(
     question: Question,
-    painted: np.ndarray,
-    lda: np.ndarray,
+    painted: Sequence[np.ndarray],
+    ldas: dict[str, np.ndarray],
     label: np.ndarray,
     group: np.ndarray,
-    shuffled: list[np.ndarray],
-    lda_shuffled: list[float],
 ) -> dict[str, Any]:
-    """Score of the pictures, of LDA, and of their difference, beside what chance gives.
+    """Score of the pictures, of each LDA, and of the paired differences.
 
     Parameters
     ----------
-    painted, lda : scores, (n, n_classes).
+    painted : scores of each seed, (n, n_classes).
+    ldas : scores by name, (n, n_classes).
     label, group : (n,).
-    shuffled : permuted labels, each (n,).
-    lda_shuffled : LDA's figure when it learnt and was scored with permuted labels.
     """
-    figure = question.figure
-
-    def difference(rows: np.ndarray) -> float:
-        return figure(painted[rows], label[rows]) - figure(lda[rows], label[rows])
-
-    chance = [figure(painted, other) for other in shuffled]
-    low, high = interval(difference, group)
-    return {
-        "painted": figure(painted, label),
-        "painted_interval": interval(lambda r: figure(painted[r], label[r]), group),
-        "painted_shuffled": [float(np.mean(chance)), float(np.std(chance))],
-        "lda": figure(lda, label),
-        "lda_interval": interval(lambda r: figure(lda[r], label[r]), group),
-        "lda_permuted": [float(np.mean(lda_shuffled)), float(np.std(lda_shuffled))],
-        "difference": difference(np.arange(len(label))),
-        "difference_interval": [low, high],
-        "is_bar_met": low >= BAR,
+    figure, n_seeds = question.figure, len(painted)
+    scores: dict[str, Any] = {
         "chance": question.chance,
+        "painted": measure(lambda r, s: figure(painted[s][r], label[r]), group, n_seeds),
+        "each_seed": [figure(one, label) for one in painted],
     }
+    for name, lda in ldas.items():
+
+        def peer(rows: np.ndarray, _seed: int, lda: np.ndarray = lda) -> float:
+            return figure(lda[rows], label[rows])
+
+        def difference(rows: np.ndarray, s: int, lda: np.ndarray = lda) -> float:
+            return figure(painted[s][rows], label[rows]) - figure(lda[rows], label[rows])
+
+        scores[name] = measure(peer, group)
+        scores[f"less {name}"] = measure(difference, group, n_seeds)
+        scores[f"bar {name}"] = scores[f"less {name}"][1][0] >= BAR
+    return scores
+
+
+def _told(question: Question, one: Painted, group: np.ndarray) -> Measured:
+    """How often the pictures show what training was told of their trials."""
+    return measure(lambda r, _: question.figure(one.read["trials"][r], one.label[r]), group)
+
+
+def _spread(values: Sequence[float]) -> tuple[float, float]:
+    return float(np.mean(values)), float(np.std(values))
 
 
 def write_report(
     out: Path,
     case: Case,
     trials: Recorded,
-    painted: np.ndarray,
-    is_done: np.ndarray,
-    base: Path,
-    clip: Path,
+    peer: Peer,
+    painted: Sequence[Painted],
+    permuted: Sequence[Painted],
+    captions: dict[str, dict[str, float]],
+    guidance: float,
 ) -> dict[str, Any]:
     """Write `report.md`, `scores.json` and `grid.png` to `out`.
 
     Parameters
     ----------
-    painted : pictures of all trials, (n, pixels, pixels, 3), uint8.
-    is_done : (n,), whether a trial was painted.
+    painted : of each seed.
+    permuted : learnt and painted with permuted labels.
+    captions : how many pictures of captions were read rightly, by guidance and case.
     """
-    from app.real_case import permute_labels
-
     out.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
-    reading = np.stack([case.read(picture) for picture in painted])
-    captions = [c for c in case.captions for _ in range(N_CAPTION_PICTURES)]
-    told = np.repeat(np.arange(len(case.names)), N_CAPTION_PICTURES)
-    named = [case.read(p).argmax() for p in paint_captions(base, clip, captions)]
-    right_of_captions = float((np.array(named) == told).mean())
-
-    answers = lda_answers(case, trials, trials.label)
-    permuted = [permute_labels(trials, rng) for _ in range(N_LDA_PERMUTATIONS)]
-    of_permuted = [lda_answers(case, trials, label, n_windows=1) for label in permuted]
-    shuffled = [permute_labels(trials, rng)[is_done] for _ in range(N_PERMUTATIONS)]
+    specs = peer.painter_specs()
+    labels = [permute_labels(trials, rng) for _ in range(N_LDA_PERMUTATIONS)]
+    of_permuted = [lda_of(case, trials, label, (next(iter(SPECS)),), 1) for label in labels]
+    others = [permute_labels(trials, rng) for _ in range(N_PERMUTATIONS)]
     scores: dict[str, Any] = {}
     for question in questions(case):
-        by_chance = [
-            question.figure(found[question.lda], label)
-            for found, label in zip(of_permuted, permuted, strict=True)
-        ]
-        scores[question.title] = answer(
-            question,
-            reading[is_done],
-            answers[question.lda][is_done],
-            trials.label[is_done],
-            trials.group[is_done],
-            shuffled,
-            by_chance,
+        kind, figure = question.lda, question.figure
+        ldas = {
+            "LDA on the same epochs": peer.answers(kind, specs),
+            "strongest LDA": peer.answers(kind, peer.strongest_specs(kind)),
+        }
+        reading = [one.read["trials"] for one in painted]
+        found = answer(question, reading, ldas, trials.label, trials.group)
+        found["permuted"] = [_told(question, one, trials.group) for one in permuted]
+        for name in ("noise", "zeros"):
+            found[name] = _spread([figure(p.read[name], p.meant[name]) for p in painted])
+        found["other_trials"] = _spread([figure(reading[0], label) for label in others])
+        found["lda_permuted"] = _spread(
+            [
+                figure(said.answers(kind, [next(iter(SPECS))] * len(specs)), label)
+                for said, label in zip(of_permuted, labels, strict=True)
+            ]
         )
+        found["strongest_specs"] = peer.strongest_specs(kind)
+        scores[question.title] = found
     whole = {
         "pictures": case.about,
         "held_out": case.held_out,
-        "n_trials": int(is_done.sum()),
-        "n_folds": len(np.unique(trials.fold[is_done])),
-        "painted_from_captions_and_read_rightly": right_of_captions,
+        "n_trials": len(trials.label),
+        "n_seeds": len(painted),
+        "specs": specs,
+        "guidance": guidance,
+        "captions_read_rightly": captions,
         "scores": scores,
     }
     (out / "scores.json").write_text(json.dumps(whole, indent=2), encoding="utf-8")
     (out / "report.md").write_text(_text(whole), encoding="utf-8")
-    _grid(case, trials, painted, is_done).save(out / "grid.png")
+    _grid(case, trials, painted[0].images).save(out / "grid.png")
     print(_text(whole))
     return whole
 
 
 def _text(whole: dict[str, Any]) -> str:
+    scores, rows = whole["scores"], []
+
+    def add(title: str, cell: Callable[[dict[str, Any]], str]) -> None:
+        rows.append(f"| {title} | " + " | ".join(cell(s) for s in scores.values()) + " |")
+
+    def interval(measured: Measured) -> str:
+        value, (low, high) = measured
+        return f"{value:.3f} ({low:.3f} to {high:.3f})"
+
+    def spread(both: tuple[float, float]) -> str:
+        return f"{both[0]:.3f} ± {both[1]:.3f}"
+
+    def verdict(s: dict[str, Any], name: str) -> str:
+        return f"{interval(s[f'less {name}'])}, {'met' if s[f'bar {name}'] else 'not met'}"
+
+    add("chance", lambda s: f"{s['chance']:.3f}")
+    add("**painted**", lambda s: f"**{interval(s['painted'])}**")
+    add("each seed", lambda s: ", ".join(f"{value:.3f}" for value in s["each_seed"]))
+    for name in ("LDA on the same epochs", "strongest LDA"):
+        add(name, lambda s, name=name: interval(s[name]))
+        add(f"painted less {name}; bar", lambda s, name=name: verdict(s, name))
+    n_permuted = len(next(iter(scores.values()))["permuted"])
+    for i in range(n_permuted):
+        add("learnt and painted with permuted labels", lambda s, i=i: interval(s["permuted"][i]))
+    add("painted from noise", lambda s: spread(s["noise"]))
+    add("painted from zeros", lambda s: spread(s["zeros"]))
+    add("pictures of other trials", lambda s: spread(s["other_trials"]))
+    add("LDA, permuted labels", lambda s: spread(s["lda_permuted"]))
+    captions = "; ".join(
+        f"{g}: " + ", ".join(f"{name} {value:.1%}" for name, value in right.items())
+        for g, right in whole["captions_read_rightly"].items()
+    )
     lines = [
-        f"Real EEG; {whole['n_trials']} trials in {whole['n_folds']} folds, each "
-        f"{whole['held_out']} held out whole. Pictures: {whole['pictures']}. Painted from the "
-        f"right caption, {whole['painted_from_captions_and_read_rightly']:.1%} are read rightly.",
+        f"Real EEG; {whole['n_trials']} trials in {len(whole['specs'])} folds, each "
+        f"{whole['held_out']} held out whole; {whole['n_seeds']} seeds. Pictures: "
+        f"{whole['pictures']}.",
         "",
-        "| question | painted | pictures of other trials | LDA | LDA, permuted labels | "
-        "painted less LDA | bar |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for title, s in whole["scores"].items():
-
-        def with_interval(name: str, s: dict[str, Any] = s) -> str:
-            low, high = s[f"{name}_interval"]
-            return f"{s[name]:.3f} ({low:.3f} to {high:.3f})"
-
-        others = [f"{s[n][0]:.3f} ± {s[n][1]:.3f}" for n in ("painted_shuffled", "lda_permuted")]
-        lines.append(
-            f"| {title} (chance {s['chance']:.3f}) | {with_interval('painted')} | {others[0]} | "
-            f"{with_interval('lda')} | {others[1]} | {with_interval('difference')} | "
-            f"{'met' if s['is_bar_met'] else 'not met'} |"
-        )
-    lines += [
+        "| | " + " | ".join(scores) + " |",
+        "| --- |" + " --- |" * len(scores),
+        *rows,
         "",
-        f"Intervals: 95 %, by drawing whole {whole['held_out']}s again. The bar: the difference's "
-        f"interval begins at {BAR} or above. Grid: seen above painted, drawn by seed.",
-    ]
+        f"Intervals: 95 %, by drawing whole {whole['held_out']}s and seeds again; ±: standard "
+        f"deviation. The bar: the difference's interval begins at {BAR} or above.",
+        "",
+        "Epochs of the folds: " + "; ".join(whole["specs"]) + ". Strongest LDA: "
+        + ". ".join(f"{t}: " + "; ".join(s["strongest_specs"]) for t, s in scores.items()) + ".",
+        "",
+        f"Captions read rightly, by guidance: {captions}. Chosen: {whole['guidance']:g}.",
+    ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
-def _grid(case: Case, trials: Recorded, painted: np.ndarray, is_done: np.ndarray) -> Any:
+def _grid(case: Case, trials: Recorded, images: np.ndarray) -> Any:
     """Four rows of twelve pairs, drawn by seed: what was seen above what was painted."""
-    done = np.flatnonzero(is_done)
-    chosen = np.random.default_rng(0).permutation(done)[:48]
+    chosen = np.random.default_rng(0).permutation(len(images))[:48]
     chosen = chosen[: len(chosen) // 12 * 12] if len(chosen) >= 12 else chosen
     seen = np.stack([case.draw(int(i), None) for i in trials.label[chosen]])
     pairs = [
         np.concatenate(source[i : i + 12], axis=1)
         for i in range(0, len(chosen), 12)
-        for source in (seen, painted[chosen])
+        for source in (seen, images[chosen])
     ]
     return grid(np.stack(pairs), 1)

@@ -64,12 +64,16 @@ def classifier() -> LinearDiscriminantAnalysis:
 
 def choose_windows(
     eeg: np.ndarray, label: np.ndarray, fold: np.ndarray, windows: list[Windows]
-) -> Windows:
+) -> tuple[Windows, float]:
     """The windows whose labels are told best across inner folds of training data.
 
     Parameters
     ----------
     fold : (n,) inner fold of each epoch.
+
+    Returns
+    -------
+    the windows and their balanced accuracy across the inner folds.
     """
     scores = []
     for each in windows:
@@ -79,12 +83,13 @@ def choose_windows(
             model = classifier().fit(features[~test], label[~test])
             predicted[test] = model.predict(features[test])
         scores.append(balanced_accuracy_score(label, predicted))
-    return windows[int(np.argmax(scores))]
+    best = int(np.argmax(scores))
+    return windows[best], float(scores[best])
 
 
 def decide(
     eeg: np.ndarray, label: np.ndarray, fold: np.ndarray, windows: list[Windows]
-) -> tuple[np.ndarray, list[Windows]]:
+) -> tuple[np.ndarray, list[tuple[Windows, float]]]:
     """What LDA says of each epoch when its fold is held out.
 
     The windows are chosen anew for each fold, on the other folds alone.
@@ -94,19 +99,18 @@ def decide(
     eeg : (n, n_channels, n_times).
     label : (n,) numbers of classes.
     fold : (n,) of each epoch; epochs that belong together share one.
-    windows : to choose from; one alone is taken as it is.
+    windows : to choose from.
 
     Returns
     -------
-    array of shape (n, n_classes) of probabilities, and the windows of each fold.
+    array of shape (n, n_classes) of probabilities, and what `choose_windows` says for each fold.
     """
     probabilities = np.zeros((len(label), len(np.unique(label))))
     chosen = []
     for number in np.unique(fold):
         test = fold == number
-        inner = (eeg[~test], label[~test])
-        best = windows[0] if len(windows) == 1 else choose_windows(*inner, fold[~test], windows)
-        features = best(eeg)
+        best = choose_windows(eeg[~test], label[~test], fold[~test], windows)
+        features = best[0](eeg)
         model = classifier().fit(features[~test], label[~test])
         probabilities[test] = model.predict_proba(features[test])
         chosen.append(best)

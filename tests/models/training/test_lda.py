@@ -45,11 +45,13 @@ def test_windows_are_chosen_without_the_test_fold() -> None:
     eeg, label = made(200, 6.0)
     fold = np.arange(200) // 4 % 5
     windows = [Windows(0, 4, 2), Windows(10, 16, 3)]
-    assert choose_windows(eeg, label, fold, windows) == windows[1]
+    best, score = choose_windows(eeg, label, fold, windows)
+    assert best == windows[1]
+    assert 0.4 < score <= 1
     # The held-out fold alone would choose the other: its early samples give labels away.
     spoilt = eeg.copy()
     spoilt[fold == 0, :, :4] += 1000 * label[fold == 0][:, None, None]
-    assert decide(spoilt, label, fold, windows)[1][0] == windows[1]
+    assert decide(spoilt, label, fold, windows)[1][0][0] == windows[1]
 
 
 def test_drawn_epochs_have_the_means_and_the_covariance_they_were_fitted_to() -> None:
