@@ -21,10 +21,9 @@ from acquisition.channels import microvolts_per
 from acquisition.eeg_imagenet import REFERENCE_SPEC
 from acquisition.epoch_spec import EpochSpec
 from acquisition.errors import RecordingError, SourceNotFoundError, StreamInfoError
-from acquisition.parameters import check_parameters
+from acquisition.parameters import check_parameters, whole_numbers
 from acquisition.source import SourceOptions
 from acquisition.stimuli import concepts
-from app.continuous import whole_numbers
 from app.epoch_shards import PreparedEpoch
 from app.skipped import Skipped
 from app.stimulus_images import StimulusImages

@@ -271,12 +271,19 @@ def _text(whole: dict[str, Any]) -> str:
     add("chance", lambda s: f"{s['chance']:.3f}")
     add("**painted**", lambda s: f"**{interval(s['painted'])}**")
     add("each seed", lambda s: ", ".join(f"{value:.3f}" for value in s["each_seed"]))
+
+    def add_peer(name: str) -> None:
+        add(name, lambda s: interval(s[name]))
+        add(f"painted less {name}; bar", lambda s: verdict(s, name))
+
+    def add_permuted(i: int) -> None:
+        add("learnt and painted with permuted labels", lambda s: interval(s["permuted"][i]))
+
     for name in ("LDA on the same epochs", "strongest LDA"):
-        add(name, lambda s, name=name: interval(s[name]))
-        add(f"painted less {name}; bar", lambda s, name=name: verdict(s, name))
+        add_peer(name)
     n_permuted = len(next(iter(scores.values()))["permuted"])
     for i in range(n_permuted):
-        add("learnt and painted with permuted labels", lambda s, i=i: interval(s["permuted"][i]))
+        add_permuted(i)
     add("painted from noise", lambda s: spread(s["noise"]))
     add("painted from zeros", lambda s: spread(s["zeros"]))
     add("pictures of other trials", lambda s: spread(s["other_trials"]))

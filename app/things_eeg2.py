@@ -19,8 +19,7 @@ import numpy as np
 
 from acquisition.epoch_spec import EpochSpec
 from acquisition.errors import RecordingError
-from acquisition.parameters import check_parameters, flag
-from app.continuous import whole_numbers
+from acquisition.parameters import check_parameters, flag, whole_numbers
 from app.epoch_shards import PreparedEpoch
 from app.numpy_pickle import read_numpy_pickle
 from app.skipped import Skipped
