@@ -108,6 +108,7 @@ def stage_configs(
         preset=config.preset,
         mask_ratio=variant.mask_ratio,
         mlp_ratio=variant.mlp_ratio,
+        whiten=config.pretrain_whiten,
         seed=seed,
     )
     return trained, replace(tuned, encoder=str(encoder))
@@ -134,7 +135,7 @@ def run_variant(
     trained, tuned = stage_configs(config, variant, seed, encoder)
     if trained:
         pretrain(unlabelled, encoder, trained, None, say)
-    finetune(prepared, folder, tuned, say)
+    finetune(prepared, folder, tuned, say, out / "cache")
     data = PreparedSet(prepared)
     bundle = folder / "bundle"
     options = Options(

@@ -244,6 +244,7 @@ class AblateConfig(FinetuneConfig):
     pretrain_steps: Annotated[int, "Optimiser steps of pre-training."] = 20000
     pretrain_batch: Annotated[int, "Rows of a step of pre-training."] = 100
     pretrain_lr: Annotated[float, "Highest learning rate of pre-training."] = 2.5e-4
+    pretrain_whiten: Annotated[bool, "See `whiten` of pre-training."] = False
 
     def __post_init__(self) -> None:
         FinetuneConfig.__post_init__(self)

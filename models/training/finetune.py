@@ -269,7 +269,11 @@ def _silent(_text: str) -> None:
 
 
 def finetune(
-    prepared: Path, out: Path, config: FinetuneConfig, say: Callable[[str], None] = print
+    prepared: Path,
+    out: Path,
+    config: FinetuneConfig,
+    say: Callable[[str], None] = print,
+    cache: Path | None = None,
 ) -> None:
     """Fine-tune on a prepared set and write `out / "bundle"`, which `phosphene serve` runs.
 
@@ -277,6 +281,8 @@ def finetune(
     ----------
     prepared : folder of a prepared set whose epochs have pictures.
     out : folder of the stage.
+    cache : folder of what the frozen networks make of the set's pictures, which stages from
+        the same base may share; by default `out / "cache"`.
 
     Raises
     ------
@@ -291,7 +297,7 @@ def finetune(
     torch.manual_seed(config.seed)
     encoder = load_encoder(config, seen, prepared)
     base = load_base(config.base)
-    latents, image_embeds = encode_all(data, base, out, config)
+    latents, image_embeds = encode_all(data, base, cache or out / "cache", config)
     conditioner = build_conditioner(encoder, base.unet, image_embeds.shape[1], config)
     encoder.blocks.is_checkpointed = config.gradient_checkpointing
     if config.gradient_checkpointing:
@@ -318,17 +324,17 @@ def finetune(
 
 
 def encode_all(
-    data: PreparedSet, base: Base, out: Path, config: FinetuneConfig
+    data: PreparedSet, base: Base, cache: Path, config: FinetuneConfig
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Latents and E_I(I) of all pictures of a set, kept in `out / "cache"`."""
+    """Latents and E_I(I) of all pictures of a set, kept in the folder `cache`."""
     group = processes()
     with torch.no_grad(), group.main_process_first():
         clip = open_encoder(config.clip, group.device)
         image_embeds = encoded_pictures(
-            out / "cache" / "image_embeds.npy",
+            cache / "image_embeds.npy",
             data.pictures(),
             lambda x: F.normalize(clip(x), dim=1),
             f"{data.folder.resolve()} by {config.clip}",
         )
-    latents = encode_set(out / "cache" / "latents.npy", data, base.vae, config.base)
+    latents = encode_set(cache / "latents.npy", data, base.vae, config.base)
     return latents, image_embeds
