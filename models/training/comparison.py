@@ -32,6 +32,7 @@ class Metric:
     chance : what a decoder that knows nothing gets; None where only the controls say that.
     scores : by condition.
     values : (samples, n), of each picture painted from the EEG; None for a score of sets.
+    form : how its values are written, as `format` takes it.
     """
 
     title: str
@@ -39,6 +40,7 @@ class Metric:
     chance: float | None
     scores: dict[str, Score]
     values: np.ndarray | None = None
+    form: str = ".3f"
 
 
 Metrics = dict[str, Metric | NotMeasured]
@@ -90,12 +92,13 @@ class Comparison:
         what: str,
         chance: float | None,
         values_of: Callable[[str, np.ndarray], np.ndarray],
+        form: str = "",
     ) -> Metric:
         """A metric of all conditions.
 
         Parameters
         ----------
-        title, what, chance : see `Metric`.
+        title, what, chance, form : see `Metric`; what has a chance is a share if nothing is said.
         values_of : from the shards' name and the picture's row for each trial (n,) to the
             trials' values (n,); samples of a trial are averaged.
         """
@@ -104,7 +107,8 @@ class Comparison:
             for name, c in self.conditions.items()
         }
         scores = {name: self.score(v.mean(0)) for name, v in values.items()}
-        return Metric(title, what, chance, scores, values["EEG"])
+        form = form or (".3f" if chance is None else ".1%")
+        return Metric(title, what, chance, scores, values["EEG"], form)
 
     def score(self, values: np.ndarray) -> Score:
         """The score of one value for each trial."""

@@ -158,6 +158,7 @@ def by_appearance(c: Comparison, judge: JudgeClassifier, appearance: np.ndarray)
             "and that of the seen one; grey ones have some hue, too",
             90.0,
             hue_error,
+            ".0f",
         )
     }
     for column, name in enumerate(APPEARANCE[2:], start=2):
@@ -172,6 +173,7 @@ def by_appearance(c: Comparison, judge: JudgeClassifier, appearance: np.ndarray)
             "with that of the seen one",
             0.0,
             correlation,
+            ".3f",
         )
     return out
 

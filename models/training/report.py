@@ -165,8 +165,8 @@ def markdown(e: Evaluation, made_with: dict[str, Any], sentences: list[str]) -> 
     measured = [m for m in e.metrics.values() if isinstance(m, Metric)]
     rows = []
     for m in measured:
-        cells = [_cell(m.scores.get(column), m.chance is not None) for column in columns]
-        chance = "–" if m.chance is None else f"{m.chance:.1%}"
+        cells = [_cell(m.scores.get(column), m.form) for column in columns]
+        chance = "–" if m.chance is None else format(m.chance, m.form)
         rows.append(f"| {m.title} | {' | '.join(cells)} | {chance} |")
     versions = ", ".join(f"{name} {number}" for name, number in made_with["versions"].items())
     samples = "one picture" if options.samples == 1 else f"the mean of {options.samples} pictures"
@@ -219,13 +219,10 @@ def markdown(e: Evaluation, made_with: dict[str, Any], sentences: list[str]) -> 
     )
 
 
-def _cell(score: Score | None, is_share: bool) -> str:
+def _cell(score: Score | None, form: str) -> str:
     if score is None:
         return "–"
 
-    def text(value: float) -> str:
-        return f"{value:.1%}" if is_share else f"{value:.3f}"
-
     if score.low is None or score.high is None:
-        return text(score.value)
-    return f"{text(score.value)} ({text(score.low)} to {text(score.high)})"
+        return format(score.value, form)
+    return f"{score.value:{form}} ({score.low:{form}} to {score.high:{form}})"
