@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -173,6 +174,7 @@ def test_alignment_draws_the_epochs_of_the_model() -> None:
 
     class Conditioner(torch.nn.Module):
         time_mapper = torch.nn.Linear(1, 1)
+        config = SimpleNamespace(clip_dim=2)
 
     task = DrawnAlignTask(torch.nn.Linear(1, 1), Conditioner(), Pictures(), model)  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(0)
