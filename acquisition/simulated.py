@@ -86,7 +86,7 @@ class SimulatedSource:
 
 def simulated_info(subject: SimulatedSubject) -> StreamInfo:
     """What the stream says of itself, down to the difficulty."""
-    name = f"simulated subject, difficulty {subject.parameters.difficulty}"
+    name = f"simulated, {subject.parameters.difficulty}"
     return StreamInfo(name, CH_NAMES, SFREQ, "simulated")
 
 

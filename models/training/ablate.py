@@ -108,7 +108,6 @@ def stage_configs(
         preset=config.preset,
         mask_ratio=variant.mask_ratio,
         mlp_ratio=variant.mlp_ratio,
-        whiten=config.pretrain_whiten,
         seed=seed,
     )
     return trained, replace(tuned, encoder=str(encoder))

@@ -120,11 +120,6 @@ class PretrainConfig(Schedule):
         "1 is the authors' code. 0: the preset's.",
     ] = 0.0
     augment: Augment = 0.0
-    whiten: Annotated[
-        bool,
-        "Let the patch embedding begin as one that gives the patches of these epochs unit "
-        "covariance: labels are learnt from far sooner afterwards. No part of the paper.",
-    ] = False
 
     def __post_init__(self) -> None:
         # By name: slots make a new class, which super() does not know.
@@ -244,7 +239,6 @@ class AblateConfig(FinetuneConfig):
     pretrain_steps: Annotated[int, "Optimiser steps of pre-training."] = 20000
     pretrain_batch: Annotated[int, "Rows of a step of pre-training."] = 100
     pretrain_lr: Annotated[float, "Highest learning rate of pre-training."] = 2.5e-4
-    pretrain_whiten: Annotated[bool, "See `whiten` of pre-training."] = False
 
     def __post_init__(self) -> None:
         FinetuneConfig.__post_init__(self)

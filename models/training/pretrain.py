@@ -18,12 +18,9 @@ from models.training.config import PretrainConfig
 from models.training.prepared import PreparedSet, Shards
 from models.training.presets import build_autoencoder
 from models.training.stage import Rows, processes, run_stage
-from models.training.whitening import whiten_patches
 
 # Epochs of held-out data that are scored at each checkpoint.
 HELD_OUT = 512
-# Epochs whose covariance the patch embedding takes out.
-WHITENED = 2048
 
 
 class PretrainTask(nn.Module):
@@ -115,10 +112,6 @@ def pretrain(
     autoencoder = build_autoencoder(
         config.preset, n_channels, n_times, config.mlp_ratio, config.seed
     )
-    if config.whiten:
-        generator = torch.Generator().manual_seed(config.seed)
-        chosen = torch.randperm(len(epochs), generator=generator)[:WHITENED].sort().values
-        whiten_patches(autoencoder.encoder, epochs.rows("eeg", chosen).float(), config.seed)
     autoencoder.use_gradient_checkpointing(config.gradient_checkpointing)
     task = PretrainTask(autoencoder, epochs, config.mask_ratio, config.augment)
     scored = (

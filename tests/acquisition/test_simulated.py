@@ -96,7 +96,7 @@ def test_the_difficulty_is_named_and_changes_responses_alone() -> None:
         )
     }
     for name, source in by_name.items():
-        assert source.info.name == f"simulated subject, difficulty {name}"
+        assert source.info.name == f"simulated, {name}"
     demo, literature = DIFFICULTIES["demo"], DIFFICULTIES["literature"]
     changed = {n for n, value in asdict(demo).items() if asdict(literature)[n] != value}
     assert changed == {"early_uv", "late_uv", "sustained_uv"}
