@@ -22,7 +22,7 @@ class SimulationParameters:
     version : raised whenever a default or the generator changes.
     viewing : seconds for which a picture is shown.
     gap_min, gap_max : seconds of nothing after it, drawn evenly.
-    early_uv : response of one visual dipole to a feature vector of unit size; latencies
+    early_uv : standard deviation over pictures of the response of one visual dipole; latencies
         as of C1, P1 and N1 (Di Russo et al. 2002, doi 10.1002/hbm.10010).
     early_latency, early_spread, early_width : seconds; mean and spread over dipoles of
         the peak, and standard deviation of its Gaussian.
@@ -56,18 +56,18 @@ class SimulationParameters:
     pops_per_minute, pop_uv, pop_decay : of electrodes; decay in seconds.
     """
 
-    version: int = 2
+    version: int = 3
     viewing: float = 2.0
     gap_min: float = 0.5
     gap_max: float = 1.5
-    early_uv: float = 3.0
+    early_uv: float = 10.0
     early_latency: float = 0.13
     early_spread: float = 0.03
     early_width: float = 0.022
-    late_uv: float = 4.0
+    late_uv: float = 3.4
     late_latencies: tuple[float, ...] = (0.2, 0.3, 0.42)
     late_width: float = 0.045
-    sustained_uv: float = 1.2
+    sustained_uv: float = 2.5
     sustained_rise: float = 0.25
     sustained_decay: float = 3.0
     offset_share: float = 0.4
@@ -117,12 +117,12 @@ class SimulationParameters:
 
 _DEMO = SimulationParameters()
 
-# `demo` is made to be decoded. `literature` has 0.185 of its responses: LDA then gets what the
-# best decoder of Ahmed et al. (2021, doi 10.1109/CVPR46437.2021.00384) got from as many trials
-# in random order; how that was fitted is in docs/simulated-subject.md.
+# `demo` is made to be decoded. At `literature` LDA gets what the best decoder of Ahmed et al.
+# (2021, doi 10.1109/CVPR46437.2021.00384) got from as many trials in random order; how that was
+# fitted is in docs/simulated-subject.md.
 DIFFICULTIES = {
     "demo": _DEMO,
-    "literature": replace(_DEMO, early_uv=0.555, late_uv=0.74, sustained_uv=0.222),
+    "literature": replace(_DEMO, early_uv=0.27, late_uv=0.74, sustained_uv=0.222),
 }
 
 

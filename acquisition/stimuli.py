@@ -183,8 +183,17 @@ def _opponent(red: float, green: float, blue: float) -> tuple[float, float, floa
     return 2 * luminance - 1, red - green, blue - (red + green) / 2
 
 
+# Mean and standard deviation of each raw feature over random compositions of all concepts.
+_FEATURE_MEAN = np.array(
+    [0.01, 0.04, -0.02, 0.17, 0.13, -0.21, 0.0, 0.0, 0.0, 0.07, -0.17, -0.03, 0.03, 0.0]
+)
+_FEATURE_STD = np.array(
+    [0.35, 0.32, 0.27, 0.27, 0.21, 0.28, 0.58, 0.57, 0.57, 0.57, 0.89, 0.47, 0.46, 0.44]
+)
+
+
 def features(composition: Composition) -> np.ndarray:
-    """What the picture looks like, each feature about -1 to 1.
+    """What the picture looks like, each feature with mean 0 and variance 1 over compositions.
 
     Returns
     -------
@@ -194,7 +203,7 @@ def features(composition: Composition) -> np.ndarray:
     background = colorsys.hsv_to_rgb(c.hue, c.saturation, c.value)
     red, green, blue = (min(1.0, v * c.light) for v in concept.rgb)
     axis = (math.pi - concept.axis if c.is_mirrored else concept.axis) + c.rotation
-    return np.array(
+    raw = np.array(
         [
             *_opponent(*background),
             *_opponent(red, green, blue),
@@ -208,3 +217,4 @@ def features(composition: Composition) -> np.ndarray:
             2 * concept.elongation * math.sin(2 * axis),
         ]
     )
+    return np.asarray((raw - _FEATURE_MEAN) / _FEATURE_STD)

@@ -77,13 +77,13 @@ def align(
     config: AlignConfig,
     prepared: Annotated[Path, typer.Argument(help=PREPARED_TEXT)],
     out: Out,
-    clip: Clip,
     encoder: Annotated[
         Path,
         typer.Option(
             help="Folder that `phosphene pretrain` wrote, or an earlier alignment that goes on."
         ),
     ],
+    clip: Annotated[Path | None, typer.Option(help=CLIP_TEXT)] = None,
     held_out: Annotated[Path | None, typer.Option(help=HELD_OUT_TEXT)] = None,
 ) -> None:
     """Teach encoder and conditioner what CLIP says of the picture that was seen."""

@@ -17,6 +17,7 @@ from torch import nn
 
 from models.conditioner import EEGConditioner
 from models.eeg_encoder import EEGEncoder
+from models.errors import TrainingError
 from models.losses import clip_loss
 from models.training.augment import augment, draw_augmentation
 from models.training.pretrained import check_shapes, read_conditioner, read_encoder
@@ -28,6 +29,8 @@ TIME_EMBED_DIM = 384
 N_CONCEPTS = 40
 # Of the softmax over pictures and over prototypes, whose cosines lie within a few tenths.
 TEMPERATURE = 0.1
+# Weight of the contrast wherever L_clip has any.
+CONTRAST = 0.3
 
 
 def build_conditioner(encoder: EEGEncoder, time_embed_dim: int = TIME_EMBED_DIM) -> EEGConditioner:
@@ -52,7 +55,8 @@ class AlignTask(nn.Module):
     data : epochs and what CLIP says of their pictures.
     n_concepts : labels of the pictures.
     strength : of augmentation.
-    clip_weight, context_weight : of L_clip, and of the distance of the context.
+    clip_weight, context_weight : of L_clip, and of the distance of the context. With
+        neither, CLIP is not asked: classification alone.
     """
 
     prototypes: torch.Tensor
@@ -95,45 +99,47 @@ class AlignTask(nn.Module):
         }
 
     def forward(self, rows: Rows) -> dict[str, torch.Tensor]:
-        """The sum of all four losses."""
+        """The sum of all losses that weigh anything."""
         context, _, embeds = self.conditioner(self.eeg_encoder(rows["eeg"]))
         embeds, seen = embeds.float(), rows["is_seen"]
-        unit = F.normalize(embeds[seen], dim=1)
-        l_clip = clip_loss(rows["image_embeds"], embeds)
-        logits = unit @ rows["image_embeds"][seen].T / TEMPERATURE
-        target = torch.arange(len(logits), device=logits.device)
-        contrast = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-        distance = F.mse_loss(context.float(), rows["context"])
         concept = F.cross_entropy(self.concept_head(embeds[seen]), rows["label"][seen])
-        return {
-            "loss": self._clip_weight * l_clip
-            + 0.3 * contrast
-            + self._context_weight * distance
-            + concept,
-            "clip": l_clip,
-            "contrast": contrast,
-            "distance": distance,
-            "concept": concept,
-        }
+        loss, losses = concept, {"concept": concept}
+        if self._clip_weight:
+            unit = F.normalize(embeds[seen], dim=1)
+            losses["clip"] = clip_loss(rows["image_embeds"], embeds)
+            logits = unit @ rows["image_embeds"][seen].T / TEMPERATURE
+            target = torch.arange(len(logits), device=logits.device)
+            contrast = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+            losses["contrast"] = contrast
+            loss = loss + self._clip_weight * losses["clip"] + CONTRAST * contrast
+        if self._context_weight:
+            losses["distance"] = F.mse_loss(context.float(), rows["context"])
+            loss = loss + self._context_weight * losses["distance"]
+        return {"loss": loss, **losses}
 
 
 @torch.no_grad()
 def score(task: AlignTask, held_out: ViewedSet) -> dict[str, float]:
-    """Share of right nearest concepts and distance of the context on held-out epochs."""
+    """What is right on held-out epochs: nearest concepts, the head's; distance of the context."""
     scores = {}
     device = task.prototypes.device
     for name, rows in (("locked", held_out.locked), ("sliding", held_out.begun)):
         if not len(rows):
             continue
-        right, distances = [], []
+        right: dict[str, list[torch.Tensor]] = {"named": [], "top1": [], "distance": []}
         for index in rows.split(256):
             b = held_out.take(index)
             context, _, embeds = task.conditioner(task.eeg_encoder(b.eeg.to(device)))
-            distances.append((context.cpu() - b.context).square().mean((1, 2)))
-            nearest = (embeds @ task.prototypes.T).argmax(1).cpu()
-            right.append(nearest == held_out.label[index])
-        scores[f"{name}_top1"] = float(torch.cat(right).float().mean())
-        scores[f"{name}_distance"] = float(torch.cat(distances).mean())
+            label = held_out.label[index]
+            right["named"].append(task.concept_head(embeds).argmax(1).cpu() == label)
+            if held_out.has_clip:
+                nearest = (embeds @ task.prototypes.T).argmax(1).cpu()
+                right["top1"].append(nearest == label)
+                distance = (context.cpu() - b.context).square().mean((1, 2))
+                right["distance"].append(distance)
+        for what, parts in right.items():
+            if parts:
+                scores[f"{name}_{what}"] = float(torch.cat(parts).float().mean())
     return scores
 
 
@@ -141,7 +147,7 @@ def train(
     prepared: Path,
     out: Path,
     config: AlignConfig,
-    clip: Path,
+    clip: Path | None,
     encoder_folder: Path,
     held_out: Path | None = None,
     say: Callable[[str], None] = print,
@@ -152,7 +158,8 @@ def train(
     ----------
     prepared : folder of a prepared set whose epochs have pictures with captions.
     out : folder of the stage, which fine-tuning starts from.
-    clip : folder of the frozen CLIP and its words.
+    clip : folder of the frozen CLIP and its words; not asked for where neither L_clip nor the
+        context weighs anything.
     encoder_folder : of a pre-training, or of an earlier alignment whose conditioner learns on.
     held_out : another prepared set, that is scored and never trained on.
 
@@ -160,6 +167,13 @@ def train(
     ------
     PreparedSetError, TrainingError
     """
+    if not (config.clip_weight or config.context_weight):
+        clip = None
+    elif clip is None:
+        raise TrainingError(
+            "Nothing says what CLIP makes of the pictures. Give --clip the folder `clip` that "
+            "`phosphene scale-model clip` wrote, or 0 as --clip-weight and --context-weight."
+        )
     data = ViewedSet(prepared, clip)
     others = ViewedSet(held_out, clip) if held_out else None
     torch.manual_seed(config.seed)

@@ -134,12 +134,12 @@ def encode_set(path: Path, data: PreparedSet, vae: Any, name: Path | str) -> np.
     """
     group = processes()
     with torch.no_grad(), group.main_process_first():
-        vae.to(group.device)
+        vae.to(group.device, memory_format=torch.channels_last)
         latents = encoded_pictures(
             path,
             data.pictures(),
             lambda x: encode_latents(vae, x.to(group.device)),
             f"{data.folder.resolve()} by {name}",
         )
-        vae.to("cpu")
+        vae.to("cpu", memory_format=torch.contiguous_format)
     return latents

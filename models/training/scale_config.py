@@ -58,7 +58,16 @@ class TextToImageConfig(Schedule):
     ema_decay: EmaDecay = 0.999
     precision: Precision = "bf16"
     gradient_checkpointing: GradientCheckpointing = False
+    mixed: Annotated[
+        float,
+        "Share of pictures that are trained under a mixture of captions in which their own weighs "
+        "most, so that an uncertain context gives the likeliest picture and no blend.",
+    ] = 0.5
     start: Annotated[str, "Folder of a trained U-Net, which learns on."] = ""
+
+    def __post_init__(self) -> None:
+        Schedule.__post_init__(self)
+        self._check("mixed", 0 <= self.mixed <= 1, "a share from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +82,9 @@ class AlignConfig(Schedule):
     precision: Precision = "bf16"
     save_every: SaveEvery = 500
     augment: Augment = 0.1
-    clip_weight: Annotated[float, "Weight of L_clip."] = 3.0
+    clip_weight: Annotated[
+        float, "Weight of L_clip. 0 leaves the contrast out, too: classification alone."
+    ] = 3.0
     context_weight: Annotated[
         float,
         "Weight of the distance of the context to the text encoder's tokens. What is seen is "

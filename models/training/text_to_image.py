@@ -30,6 +30,9 @@ from models.training.vae import load_vae
 DROPOUT = 0.1
 # Of the timesteps' weights, see `Denoising`.
 MIN_SNR = 5.0
+# Captions that a mixed one is mixed with, and the least share of its own.
+OTHERS = 3
+LEAST_SHARE = 0.4
 
 
 def build_unet(
@@ -119,12 +122,18 @@ def grid(pictures: np.ndarray, columns: int) -> Image.Image:
 class TextToImageTask(nn.Module):
     """Learns to denoise latents from the caption's tokens.
 
+    What EEG says is uncertain: its context, a mean, lies between those of several captions.
+    So that the U-Net paints the likeliest there and no blend, some pictures are trained under
+    a mixture, in which their own caption weighs most; half of these mixtures are of one concept.
+
     Parameters
     ----------
     unet, scheduler : the U-Net and its noise schedule.
     clip : whose text encoder stays as it is.
     latents : array of shape (n, 4, h, w).
     tokens : of the captions, (n, 16).
+    label : of the pictures, (n,).
+    mixed : share of pictures that are trained under a mixture.
     """
 
     def __init__(
@@ -134,30 +143,62 @@ class TextToImageTask(nn.Module):
         clip: CLIPModel,
         latents: np.ndarray,
         tokens: torch.Tensor,
+        label: torch.Tensor,
+        mixed: float = 0.0,
     ) -> None:
         super().__init__()
         self.unet, self.denoising = unet, Denoising(scheduler, MIN_SNR)
         self.clip = clip.requires_grad_(False)
-        self._latents, self._tokens = latents, tokens
+        self._latents, self._tokens, self._mixed = latents, tokens, mixed
+        # Pictures sorted by label, and where each label begins.
+        self._order = label.argsort()
+        self._label, counts = label, label.bincount()
+        self._count, self._first = counts, counts.cumsum(0) - counts
 
     def draw(self, generator: torch.Generator, batch: int) -> Rows:
-        """Pictures, noise and timesteps."""
+        """Pictures, noise, timesteps, and what their captions are mixed with."""
+        index = torch.randint(len(self._latents), (batch,), generator=generator)
         return {
-            "index": torch.randint(len(self._latents), (batch,), generator=generator),
+            "index": index,
+            **self._draw_mixture(generator, index),
             "noise": torch.randn(batch, *self._latents.shape[1:], generator=generator),
             "t": torch.randint(len(self.denoising.alphas_cumprod), (batch,), generator=generator),
             "is_kept": torch.rand(batch, generator=generator) >= DROPOUT,
         }
 
+    def _draw_mixture(self, generator: torch.Generator, index: torch.Tensor) -> Rows:
+        """Other pictures (n, OTHERS), and shares of all captions (n, 1 + OTHERS)."""
+        n = len(index)
+        place = torch.rand(n, OTHERS, generator=generator)
+        label = self._label[index][:, None]
+        same = self._order[self._first[label] + (place * self._count[label]).long()]
+        any_one = (place * len(self._label)).long()
+        is_same = torch.rand(n, 1, generator=generator) < 0.5
+        own = 1 - (1 - LEAST_SHARE) * torch.rand(n, 1, generator=generator)
+        own[torch.rand(n, 1, generator=generator) >= self._mixed] = 1.0
+        rest = -torch.rand(n, OTHERS, generator=generator).clamp_min(1e-6).log()
+        rest *= (1 - own) / rest.sum(1, keepdim=True)
+        # No other may weigh as much.
+        rest = rest.minimum(0.8 * own)
+        shares = torch.cat([own, rest], 1)
+        return {
+            "others": torch.where(is_same, same, any_one),
+            "shares": shares / shares.sum(1, keepdim=True),
+        }
+
     def load(self, rows: Rows) -> Rows:
         """Latents and captions."""
+        rows = dict(rows)
         index = rows.pop("index")
         latents = torch.from_numpy(self._latents[index.numpy()]).float()
-        return {**rows, "latents": latents, "tokens": self._tokens[index]}
+        captions = torch.cat([index[:, None], rows.pop("others")], 1)
+        return {**rows, "latents": latents, "tokens": self._tokens[captions]}
 
     def forward(self, rows: Rows) -> dict[str, torch.Tensor]:
-        """L_SD under the caption's tokens."""
-        context = encode_captions(self.clip, rows["tokens"]) * rows["is_kept"][:, None, None]
+        """L_SD under the captions' tokens."""
+        tokens, shares = rows["tokens"], rows["shares"] * rows["is_kept"][:, None]
+        each = encode_captions(self.clip, tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
+        context = (each * shares[:, :, None, None]).sum(1)
         empty = context.new_zeros(len(context), 4 * self.unet.config.block_out_channels[0])
         loss = self.denoising(self.unet, rows["latents"], rows["noise"], rows["t"], context, empty)
         return {"loss": loss}
@@ -201,7 +242,8 @@ def train(
     if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     scheduler = scheduler or build_scheduler()
-    task = TextToImageTask(unet, scheduler, clip, latents, tokens)
+    label = data.pictures()["label"]
+    task = TextToImageTask(unet, scheduler, clip, latents, tokens, label, config.mixed)
 
     def look(_step: int) -> None:
         context = encode_captions(clip, tokens[:40].to(unet.device))

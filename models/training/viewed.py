@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from transformers import CLIPModel
 
 from models.errors import PreparedSetError
 from models.training.clip import load_clip
@@ -43,24 +44,28 @@ class ViewedSet:
     Parameters
     ----------
     folder : of the prepared set.
-    clip_folder : of the frozen CLIP and its words.
+    clip_folder : of the frozen CLIP and its words; None where only labels are learnt, which
+        leaves embeddings and contexts without dimensions.
 
     Raises
     ------
     PreparedSetError, TrainingError
     """
 
-    def __init__(self, folder: Path, clip_folder: Path) -> None:
+    def __init__(self, folder: Path, clip_folder: Path | None) -> None:
         data = PreparedSet(folder)
         self.epochs, self.pictures = data.epochs(), data.pictures()
-        clip, words = load_clip(clip_folder)
-        self.clip = clip.requires_grad_(False)
-        tokens = words(data.captions())
-        self.context = torch.cat([encode_captions(self.clip, part) for part in tokens.split(512)])
+        n = len(self.pictures)
+        self.context, self.image_embeds = torch.zeros(n, 0, 0), torch.zeros(n, 0)
+        if clip_folder:
+            clip, words = load_clip(clip_folder)
+            clip.requires_grad_(False)
+            parts = words(data.captions()).split(512)
+            self.context = torch.cat([encode_captions(clip, part) for part in parts])
+            self.image_embeds = self._embed_pictures(clip)
         self.image_id = self.epochs["image_id"]
         self.label = self.epochs["label"]
         self.is_locked = self.epochs["is_locked"] == 1
-        self.image_embeds = self._embed_pictures()
         self.mean_embed = F.normalize(self.image_embeds.mean(0), dim=0)
         # What the set tells to be for validation or test is never drawn.
         told = self.epochs["split"] if "split" in self.epochs.columns else self.label.new_zeros(1)
@@ -88,13 +93,18 @@ class ViewedSet:
         lag = onset[self.image_id] - time
         return (lag > -0.05) & (lag < 0.5)
 
+    @property
+    def has_clip(self) -> bool:
+        """Whether CLIP was asked."""
+        return self.image_embeds.shape[1] > 0
+
     @torch.no_grad()
-    def _embed_pictures(self) -> torch.Tensor:
+    def _embed_pictures(self, clip: CLIPModel) -> torch.Tensor:
         parts = []
         for index in torch.arange(len(self.pictures)).split(128):
             pixels = images_to_tensor(self.pictures.rows("images", index))
-            pooled = self.clip.vision_model(pixel_values=pixels).pooler_output
-            parts.append(F.normalize(self.clip.visual_projection(pooled), dim=1))
+            pooled = clip.vision_model(pixel_values=pixels).pooler_output
+            parts.append(F.normalize(clip.visual_projection(pooled), dim=1))
         return torch.cat(parts)
 
     def prototypes(self, n_concepts: int) -> torch.Tensor:

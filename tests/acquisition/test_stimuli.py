@@ -74,10 +74,22 @@ def test_each_side_of_the_picture_moves_its_own_features(composition: Compositio
     assert moved(label=7) >= {"object_luminance", "aspect", "fill"}
 
 
+def test_features_have_mean_nothing_and_variance_one() -> None:
+    rng = np.random.default_rng(3)
+    drawn = np.array([features(random_composition(rng, i % 40)) for i in range(4000)])
+    assert np.abs(drawn.mean(axis=0)).max() < 0.1
+    assert np.abs(drawn.std(axis=0) - 1).max() < 0.1
+
+
 def test_background_features_follow_the_colour(composition: Composition) -> None:
-    red = replace(composition, hue=0.0, saturation=1.0, value=1.0)
-    blue = replace(red, hue=BACKGROUND_HUES["blue"])
     place = FEATURE_NAMES.index("background_red_green")
-    assert features(red)[place] == pytest.approx(1.0)
-    rgb = colorsys.hsv_to_rgb(blue.hue, 1.0, 1.0)
-    assert features(blue)[place] == pytest.approx(rgb[0] - rgb[1])
+
+    def red_green(hue: float, saturation: float = 1.0) -> float:
+        look = replace(composition, hue=hue, saturation=saturation, value=1.0)
+        return float(features(look)[place])
+
+    grey, red, blue = red_green(0.0, 0.0), red_green(0.0), red_green(BACKGROUND_HUES["blue"])
+    rgb = colorsys.hsv_to_rgb(BACKGROUND_HUES["blue"], 1.0, 1.0)
+    # In shares of pure red's distance from grey.
+    assert red > grey
+    assert (blue - grey) / (red - grey) == pytest.approx(rgb[0] - rgb[1])

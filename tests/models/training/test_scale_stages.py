@@ -7,10 +7,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderTiny
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from models.errors import PreparedSetError, TrainingError
 from models.training import align, clip, judge, text_to_image, vae
@@ -28,6 +30,8 @@ from models.training.scale_config import (
     VaeConfig,
 )
 from models.training.scorers import open_encoder
+from models.training.stage import Rows
+from models.training.text_to_image import LEAST_SHARE
 from models.training.viewed import ViewedSet
 from tests.models.training.made_sets import NAMES, make_prepared_set
 from tests.models.training.test_pretrain import CONFIG as PRETRAIN
@@ -116,6 +120,31 @@ def test_the_base_is_what_fine_tuning_starts_from_and_its_unet_learns_on(
     # It began where the first one ended: a few steps lie between, not two beginnings.
     moved = (again.unet.conv_in.weight - base.unet.conv_in.weight).abs().max()
     assert moved.item() < 0.01
+
+
+def test_in_a_mixture_of_captions_ones_own_weighs_most() -> None:
+    label = torch.tensor([2, 0, 1, 0, 2, 1, 0, 2])
+    n, batch = len(label), 2000
+    latents, tokens = np.zeros((n, 4, 2, 2), np.float16), torch.arange(n)[:, None]
+    nothing = nn.Identity()
+
+    def drawn(mixed: float) -> Rows:
+        task = text_to_image.TextToImageTask(
+            nothing, text_to_image.build_scheduler(), nothing, latents, tokens, label, mixed
+        )  # fmt: skip
+        return task.load(task.draw(torch.Generator().manual_seed(0), batch))
+
+    shares = drawn(0.5)["shares"]
+    assert torch.allclose(shares.sum(1), torch.ones(batch))
+    assert (shares[:, :1] > shares[:, 1:]).all()
+    is_pure = shares[:, 0] == 1
+    assert is_pure.float().mean().item() == pytest.approx(0.5, abs=0.05)
+    assert shares[~is_pure, 0].min().item() == pytest.approx(LEAST_SHARE, abs=0.05)
+    assert (drawn(0.0)["shares"][:, 0] == 1).all()
+    # Half of the mixtures are of one concept, the others of whatever comes.
+    found = label[drawn(0.5)["tokens"][:, :, 0]]
+    is_same = (found[:, 1:] == found[:, :1]).all(1)
+    assert 0.5 < is_same.float().mean().item() < 0.6
 
 
 def test_alignment_learns_goes_on_from_itself_and_scores_what_is_held_out(
