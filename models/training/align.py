@@ -76,8 +76,10 @@ class AlignTask(nn.Module):
         self._strength = strength
         self._clip_weight, self._context_weight = clip_weight, context_weight
         # Thrown away afterwards. A free linear map learns what is seen several times sooner than
-        # the nearest of fixed prototypes, of which some are almost alike.
-        self.concept_head = nn.Linear(conditioner.config.clip_dim, n_concepts)
+        # the nearest of fixed prototypes, of which some are almost alike; and sooner from the
+        # whole context, which is what the U-Net reads, than from its weighted sum.
+        size = conditioner.config.n_context * conditioner.config.cross_attention_dim
+        self.concept_head = nn.Linear(size, n_concepts)
         conditioner.time_mapper.requires_grad_(False)
         self.register_buffer("prototypes", data.prototypes(n_concepts), persistent=False)
 
@@ -102,7 +104,8 @@ class AlignTask(nn.Module):
         """The sum of all losses that weigh anything."""
         context, _, embeds = self.conditioner(self.eeg_encoder(rows["eeg"]))
         embeds, seen = embeds.float(), rows["is_seen"]
-        concept = F.cross_entropy(self.concept_head(embeds[seen]), rows["label"][seen])
+        logits = self.concept_head(context[seen].flatten(1)).float()
+        concept = F.cross_entropy(logits, rows["label"][seen])
         loss, losses = concept, {"concept": concept}
         if self._clip_weight:
             unit = F.normalize(embeds[seen], dim=1)
@@ -131,7 +134,8 @@ def score(task: AlignTask, held_out: ViewedSet) -> dict[str, float]:
             b = held_out.take(index)
             context, _, embeds = task.conditioner(task.eeg_encoder(b.eeg.to(device)))
             label = held_out.label[index]
-            right["named"].append(task.concept_head(embeds).argmax(1).cpu() == label)
+            named = task.concept_head(context.flatten(1)).argmax(1).cpu()
+            right["named"].append(named == label)
             if held_out.has_clip:
                 nearest = (embeds @ task.prototypes.T).argmax(1).cpu()
                 right["top1"].append(nearest == label)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,10 @@ from models.training.seen import SeenEpochs
 FALSE_ANSWERS = 0.1
 # Epochs that temperature and threshold are fitted on.
 FITTED = 1024
+# Training epochs that prototypes are turned on, what holds them back, and their softmax at first.
+TURNED_ON = 16_384
+STRAY_WEIGHT = 1e-4
+START_TEMPERATURE = 0.05
 HELD_OUT = "held_out.safetensors"
 
 
@@ -65,6 +70,40 @@ def surrogates(eeg: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return out
 
 
+def fit_prototypes(prototypes: torch.Tensor, embeds: torch.Tensor, label: torch.Tensor) -> None:
+    """Turn prototypes, in place, to where EEG of their concepts lies in CLIP's space.
+
+    EEG of a concept does not lie around its pictures: what EEG tells little of, as fine
+    detail, is missing in its embeddings. The cross-entropy of the labels says how far to turn.
+
+    Parameters
+    ----------
+    prototypes : (n_concepts, clip_dim), of unit length; zero ones have no epochs and stay.
+    embeds : (n, clip_dim), of training epochs, of unit length.
+    label : (n,), of the epochs.
+    """
+    is_known = prototypes.norm(dim=1) > 0
+    begun = prototypes[is_known]
+    place = is_known.cumsum(0)[label] - 1
+    turned = begun.clone().requires_grad_()
+    log_temperature = torch.tensor(math.log(START_TEMPERATURE), requires_grad=True)
+    optimiser = torch.optim.LBFGS(
+        [turned, log_temperature], max_iter=100, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> torch.Tensor:
+        optimiser.zero_grad()
+        logits = embeds @ F.normalize(turned, dim=1).T / log_temperature.exp()
+        stray = (turned - begun).square().sum()
+        loss = F.cross_entropy(logits, place) + STRAY_WEIGHT * stray
+        loss.backward()
+        return loss
+
+    with torch.enable_grad():
+        optimiser.step(closure)
+    prototypes[is_known] = F.normalize(turned.detach(), dim=1)
+
+
 @torch.no_grad()
 def fit_concepts(
     names: dict[int, str],
@@ -75,7 +114,7 @@ def fit_concepts(
     conditioner: EEGConditioner,
     seed: int = 0,
 ) -> ConceptTable:
-    """Prototypes from the training pictures; temperature and threshold from held-out EEG.
+    """Prototypes from training pictures and EEG; temperature and threshold from held-out EEG.
 
     The temperature makes the confidence the share of right answers there; the threshold is
     passed by a tenth of epochs whose phases were randomised.
@@ -96,9 +135,16 @@ def fit_concepts(
     device = next(encoder.parameters()).device
     chosen = torch.randperm(len(held_out), generator=generator)[:FITTED]
 
-    def cosine(eeg: torch.Tensor) -> torch.Tensor:
+    def embed(eeg: torch.Tensor) -> torch.Tensor:
         parts = [conditioner(encoder(part.to(device)))[2].float().cpu() for part in eeg.split(64)]
-        return F.normalize(torch.cat(parts), dim=1) @ prototypes.T
+        return F.normalize(torch.cat(parts), dim=1)
+
+    known = torch.randperm(len(seen), generator=generator)[:TURNED_ON]
+    parts = [embed(seen.eeg(part)) for part in known.split(1024)]
+    fit_prototypes(prototypes, torch.cat(parts), seen.label[known])
+
+    def cosine(eeg: torch.Tensor) -> torch.Tensor:
+        return embed(eeg) @ prototypes.T
 
     eeg, label = held_out.eeg(chosen), held_out.label[chosen]
     similarity = cosine(eeg)

@@ -117,7 +117,7 @@ class ViewedSet:
         return F.normalize(torch.stack(sums), dim=1)
 
     def draw(self, generator: torch.Generator, batch: int) -> torch.Tensor:
-        """Rows: half marker-locked epochs, 3/8 sliding windows, an eighth blank.
+        """Rows: three quarters marker-locked epochs, 3/16 sliding windows, 1/16 blank.
 
         Of the sliding windows, four in five hold the onset. A set of marker-locked epochs
         alone gives these.
@@ -128,7 +128,7 @@ class ViewedSet:
 
         if not len(self.sliding):
             return pick(self.locked, batch)
-        n_sliding, n_blank = 3 * batch // 8, batch // 8
+        n_sliding, n_blank = 3 * batch // 16, batch // 16
         n_begun = 4 * n_sliding // 5
         return torch.cat(
             [
