@@ -41,7 +41,7 @@ class VaeConfig(Schedule):
 class ClipConfig(Schedule):
     """Settings of the small CLIP; every field is a flag."""
 
-    steps: Steps = 600
+    steps: Steps = 900
     batch: Batch = 128
     ema_decay: EmaDecay = 0.999
     precision: Precision = "bf16"
@@ -74,11 +74,11 @@ class TextToImageConfig(Schedule):
 class AlignConfig(Schedule):
     """Settings of the alignment with CLIP; every field is a flag."""
 
-    steps: Steps = 4000
+    steps: Steps = 2300
     batch: Batch = 128
-    lr: Rate = 7e-4
+    lr: Rate = 1e-3
     weight_decay: WeightDecay = 0.05
-    ema_decay: EmaDecay = 0.999
+    ema_decay: EmaDecay = 0.998
     precision: Precision = "bf16"
     save_every: SaveEvery = 500
     augment: Augment = 0.1

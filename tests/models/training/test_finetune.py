@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 import models.training.base
 from models.errors import PreparedSetError, ScorerError, TrainingError
 from models.pipeline import load_bundle
 from models.training.base import load_base
-from models.training.bundle import read_held_out, surrogates
+from models.training.bundle import fit_prototypes, read_held_out, surrogates
 from models.training.config import FinetuneConfig
 from models.training.finetune import (
     FinetuneTask,
@@ -269,6 +270,29 @@ def test_surrogates_keep_spectra_and_covariance_but_not_the_event() -> None:
     torch.testing.assert_close(torch.fft.rfft(made).abs(), torch.fft.rfft(eeg).abs())
     torch.testing.assert_close(made @ made.mT, eeg @ eeg.mT, rtol=1e-3, atol=1e-3)
     assert torch.corrcoef(torch.stack([made.flatten(), eeg.flatten()]))[0, 1].abs() < 0.3
+
+
+def test_prototypes_are_turned_to_where_eeg_of_their_concepts_lies() -> None:
+    generator = torch.Generator().manual_seed(0)
+    label = torch.arange(3).repeat(100)
+    # Concept 1 has no epochs; EEG of the others differs along an axis that pictures do not use.
+    label = label[label != 1]
+    embeds = torch.randn(len(label), 8, generator=generator)
+    embeds[:, 7] += torch.where(label == 0, 3.0, -3.0)
+    embeds = F.normalize(embeds, dim=1)
+    prototypes = torch.zeros(3, 8)
+    prototypes[0, 0] = prototypes[2, 1] = 1.0
+
+    def right() -> float:
+        nearest = (embeds @ prototypes[[0, 2]].T).argmax(1)
+        return float((2 * nearest == label).float().mean())
+
+    before = right()
+    fit_prototypes(prototypes, embeds, label)
+    assert before < 0.7
+    assert right() > 0.95
+    assert torch.equal(prototypes[1], torch.zeros(8))
+    assert torch.allclose(prototypes[[0, 2]].norm(dim=1), torch.ones(2))
 
 
 def test_each_missing_part_gets_its_sentence(folder: Path, tmp_path: Path) -> None:
