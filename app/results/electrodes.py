@@ -132,9 +132,11 @@ def _row(count: int, answers: dict[str, Epochs]) -> tuple[list[str], dict[str, A
     row = [str(count), written(scores["observer"])]
     values: dict[str, Any] = {}
     for who in DECODERS:
-        ratio = scores[who].value / scores["observer"].value
+        ideal = scores["observer"].value
+        # Of few trials it may name none.
+        ratio = scores[who].value / ideal if ideal else None
         values[f"{who} of the observer's"] = ratio
-        row += [written(scores[who]), f"{ratio:.2f}"]
+        row += [written(scores[who]), "–" if ratio is None else f"{ratio:.2f}"]
     row += [written(score) for score in shuffled.values()]
     values |= {who: asdict(score) for who, score in scores.items()}
     values |= {f"{who}, shuffled": asdict(score) for who, score in shuffled.items()}

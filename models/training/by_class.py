@@ -86,7 +86,17 @@ def paint_by_class(
     Returns
     -------
     the pictures, and (samples, n), which of them stands for each trial.
+
+    Raises
+    ------
+    PreparedSetError
+        A trial was taken for a class that training had no epoch of.
     """
+    if labels.max() >= len(contexts.context):
+        raise PreparedSetError(
+            f"A trial was taken for label {labels.max()}, of which the training epochs hold none, "
+            "so nothing says how to paint it. Give a prepared set with epochs of every label."
+        )
     folder.mkdir(parents=True)
     classes, place = np.unique(labels, return_inverse=True)
     device, dtype = pipeline.unet.device, pipeline.unet.dtype

@@ -41,10 +41,15 @@ def test_the_conditioning_of_a_class_is_the_mean_of_its_epochs(
         torch.testing.assert_close(found.time_embedding[label].float(), time_embedding.mean(0))
 
 
-def test_a_class_without_epochs_is_told(pipeline: EEGToImagePipeline, seen: SeenEpochs) -> None:
+def test_a_class_without_epochs_is_told(
+    pipeline: EEGToImagePipeline, seen: SeenEpochs, tmp_path: Path
+) -> None:
     others = seen.part((seen.label != 2).nonzero()[:, 0])
     with pytest.raises(PreparedSetError, match="hold none of label 2"):
         class_contexts(pipeline, others)
+    contexts = class_contexts(pipeline, seen)
+    with pytest.raises(PreparedSetError, match="taken for label 7"):
+        paint_by_class(pipeline, np.array([0, 7]), contexts, tmp_path / "painted", OPTIONS)
 
 
 def test_every_class_is_painted_once_a_sample_as_live_use_would(
