@@ -138,7 +138,7 @@ def xdawn_filters(data: Labelled, n_filters: int) -> np.ndarray:
 
     xDAWN (Rivet et al. 2009, doi:10.1109/TBME.2009.2012869), for epochs that do not overlap:
     the generalised eigenvectors of the covariances of a class's mean epoch and of all epochs,
-    as mne and pyriemann find them.
+    as mne finds them where every channel of an epoch has the mean 0.
 
     Parameters
     ----------
