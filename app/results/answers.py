@@ -43,7 +43,7 @@ def concept_table(pipeline: EEGToImagePipeline) -> ConceptTable:
     BundleError
         It has none, or one of other concepts.
     """
-    table = pipeline.concepts
+    table: ConceptTable | None = pipeline.concepts
     if table is None or list(table.config.names) != [c.name for c in concepts()]:
         raise BundleError(
             "The bundle does not name the simulated subject's concepts, so its live answers cannot "

@@ -155,7 +155,7 @@ def accuracy(
         bar = at_least(of_ideal.value, LEAST_RATIO) if name == "painted" else "–"
         rows.append([title, *map(written, scores.values()), written(of_ideal, ".2f"), bar])
         values[name] = {key: asdict(score) for key, score in scores.items()}
-        values[name]["ratio"] = asdict(of_ideal)
+        values[name]["ratio"] = _finite(of_ideal)
     ideal_scores = {
         "EEG": Score.of(ideal_hits, ideal.epochs.picture),
         "shuffled EEG": Score.of(
@@ -188,7 +188,8 @@ def waiting(
     frames, locked : sliding windows that end inside a viewing, and marker-locked epochs.
     said, locked_said : (n,), what the judge sees in their pictures.
     """
-    rows, values = [], {}
+    rows: list[list[str]] = []
+    values: Values = {}
     after = locked.last - locked.onset[locked.picture]
     for eeg, truth, locked_truth in (
         ("EEG", frames.truth, locked.truth),

@@ -287,10 +287,10 @@ def test_the_part_is_measured_with_a_tiny_bundle(
     monkeypatch.setattr(live, "IdealObserver", KnowsNothing)
     said: list[str] = []
     spec = read_epoch_spec(tiny_bundle)
-    sessions = Sessions(DEMO, subject=5, numbers=[100], n_trials=9)
+    sessions = Sessions(DEMO, subject=5, numbers=[100], n_trials=12)
     options = Options(steps=1, guidance=1.0, batch=32)
     part = measure(pipeline, spec, judge, sessions, options, said.append)
-    page = json.dumps(part.to_dict(), allow_nan=True)
+    page = json.dumps(part.to_dict(), allow_nan=False)
     assert Part.from_dict(json.loads(page)).markdown() == part.markdown()
     assert [table.title for table in part.tables] == [
         "Sliding windows fully inside a viewing",
