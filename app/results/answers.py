@@ -1,0 +1,99 @@
+"""What a bundle says of many epochs: the concept that is shown, and what the judge sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from acquisition.stimuli import concepts
+from models.concepts import ConceptTable
+from models.errors import BundleError
+from models.pipeline import EEGToImagePipeline, fixed_noise
+from models.training.scorers import Classifier
+from models.training.trials import Options
+
+# Epochs that are encoded at once where nothing is painted.
+ENCODED = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answers:
+    """Of n epochs.
+
+    Attributes
+    ----------
+    concept : (n,), the concept that is shown beside the picture.
+    confidence : (n,), that is shown with it.
+    painted : (n,), what the judge sees in the picture.
+    """
+
+    concept: np.ndarray
+    confidence: np.ndarray
+    painted: np.ndarray
+
+
+def concept_table(pipeline: EEGToImagePipeline) -> ConceptTable:
+    """The bundle's table of the simulated subject's concepts.
+
+    Raises
+    ------
+    BundleError
+        It has none, or one of other concepts.
+    """
+    table: ConceptTable | None = pipeline.concepts
+    if table is None or list(table.config.names) != [c.name for c in concepts()]:
+        raise BundleError(
+            "The bundle does not name the simulated subject's concepts, so its live answers cannot "
+            "be measured. Give one of the scale model."
+        )
+    return table
+
+
+@torch.inference_mode()
+def probabilities(pipeline: EEGToImagePipeline, data: np.ndarray) -> torch.Tensor:
+    """What the table of concepts says of epochs (n, n_channels, n_times): (n, n_concepts)."""
+    table = concept_table(pipeline)
+    parts = torch.from_numpy(data).split(ENCODED)
+    return torch.cat([table(pipeline.encode(part)[2].float()).cpu() for part in parts])
+
+
+@torch.inference_mode()
+def paint(
+    pipeline: EEGToImagePipeline, judge: Classifier, data: np.ndarray, options: Options, what: str
+) -> Answers:
+    """Paint epochs as live use does, all from the same noise, and let the judge look at them.
+
+    Parameters
+    ----------
+    judge : whose classes are the concepts.
+    data : (n, n_channels, n_times).
+    options : steps, guidance, batch and seed.
+    what : the epochs are, for the bar of progress.
+
+    Raises
+    ------
+    EpochShapeError
+        The epochs are not what the bundle was made for.
+    """
+    noise, generator = fixed_noise(pipeline, options.seed)
+    named, painted = [], []
+    with tqdm(total=len(data), desc=what, unit="picture", disable=None) as progress:
+        for part in torch.from_numpy(data).split(options.batch):
+            output = pipeline(
+                part,
+                options.steps,
+                options.guidance,
+                [generator.clone_state() for _ in part],
+                noise.expand(len(part), -1, -1, -1),
+                output_type="pt",
+            )
+            # The page gets bytes.
+            pictures = (torch.as_tensor(output.images) * 255).round() / 255
+            named.append(torch.as_tensor(output.concept_probabilities).cpu())
+            painted.append(judge(pictures).argmax(1).cpu())
+            progress.update(len(part))
+    best = torch.cat(named).max(1)
+    return Answers(best.indices.numpy(), best.values.numpy(), torch.cat(painted).numpy())

@@ -1,0 +1,52 @@
+"""Scores that are no means: a median of waiting times, a ratio of two shares."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from models.training.metrics import DRAWS, Score
+
+METHOD = "bootstrap over pictures"
+
+
+def median(values: np.ndarray, seed: int = 0) -> Score:
+    """Median of one value for each picture, with its 95 % bootstrap interval.
+
+    Parameters
+    ----------
+    values : (n,); infinite where something never happened.
+    seed : of the draws.
+
+    >>> median(np.array([1.0, 1.0, np.inf])).value
+    1.0
+    """
+    n = len(values)
+    rng = np.random.default_rng(seed)
+    drawn = [np.median(values[rng.integers(n, size=n)]) for _ in range(DRAWS)]
+    # One of the draws each: between a finite and an infinite one nothing can be interpolated.
+    low, high = np.quantile(drawn, [0.025, 0.975], method="inverted_cdf")
+    return Score(float(np.median(values)), float(low), float(high), n, n, METHOD)
+
+
+def ratio(values: np.ndarray, others: np.ndarray, picture: np.ndarray, seed: int = 0) -> Score:
+    """Mean of `values` over that of `others`, with its 95 % bootstrap interval.
+
+    Both are of the same pictures, which are drawn together.
+
+    Parameters
+    ----------
+    values, others, picture : (n,); the ratio is infinite where all `others` are 0.
+    seed : of the draws.
+
+    >>> ratio(np.array([1.0, 1.0]), np.array([2.0, 2.0]), np.array([0, 1])).low
+    0.5
+    """
+    _, group = np.unique(picture, return_inverse=True)
+    top, bottom = np.bincount(group, values), np.bincount(group, others)
+    n = len(top)
+    rng = np.random.default_rng(seed)
+    rows = [np.arange(n), *(rng.integers(n, size=n) for _ in range(DRAWS))]
+    above, below = (np.array([sums[row].sum() for row in rows]) for sums in (top, bottom))
+    ratios = np.divide(above, below, out=np.full(len(rows), np.inf), where=below > 0)
+    low, high = np.quantile(ratios[1:], [0.025, 0.975], method="inverted_cdf")
+    return Score(float(ratios[0]), float(low), float(high), len(values), n, METHOD)
