@@ -12,6 +12,7 @@ processes and of accumulated parts makes the same step.
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -138,8 +139,21 @@ def processes() -> Accelerator:
 
     Accelerate's own `PartialState` would take several on CPUs for one each. The precision is
     ours: Accelerate fixes its own for the whole life of a process.
+
+    Raises
+    ------
+    TrainingError
+        Several were started and do not know of each other, as `torchrun` does on CPUs: each
+        would train for itself, into the same files.
     """
-    return Accelerator(mixed_precision="no")
+    accelerator = Accelerator(mixed_precision="no")
+    n = int(os.environ.get("WORLD_SIZE", "1"))
+    if n != accelerator.num_processes:
+        raise TrainingError(
+            f"{n} processes were started that do not know of each other. Set "
+            "ACCELERATE_USE_CPU=true for torchrun on CPUs, or use `accelerate launch`."
+        )
+    return accelerator
 
 
 class _Progress:

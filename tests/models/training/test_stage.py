@@ -18,7 +18,14 @@ import models.training.checkpoint
 from models.errors import TrainingError
 from models.training.config import FinetuneConfig, Schedule
 from models.training.finetune import finetune
-from models.training.stage import Rows, build_optimizer, run_stage, shares, trained_parameters
+from models.training.stage import (
+    Rows,
+    build_optimizer,
+    processes,
+    run_stage,
+    shares,
+    trained_parameters,
+)
 from tests.models.training.made_sets import make_base, make_clip, make_prepared_set
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -255,6 +262,14 @@ def of_processes(n: int, out: Path) -> list[dict[str, torch.Tensor]]:
     assert len(list(out.glob("rank-*"))) == n
     paths = (out / "checkpoint.pt", out / "finetune" / "checkpoint.pt")
     return [torch.load(path, weights_only=True)["parameters"] for path in paths]
+
+
+def test_processes_that_do_not_know_of_each_other_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(TrainingError, match="ACCELERATE_USE_CPU"):
+        processes()
 
 
 @pytest.mark.slow
