@@ -101,7 +101,7 @@ class AlignConfig(Schedule):
 class JudgeConfig(Schedule):
     """Settings of the judge; every field is a flag."""
 
-    steps: Steps = 600
+    steps: Steps = 500
     lr: Rate = 2e-3
     ema_decay: EmaDecay = 0.999
     precision: Precision = "bf16"
