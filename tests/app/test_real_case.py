@@ -174,7 +174,7 @@ def test_alignment_draws_the_epochs_of_the_model() -> None:
 
     class Conditioner(torch.nn.Module):
         time_mapper = torch.nn.Linear(1, 1)
-        config = SimpleNamespace(clip_dim=2)
+        config = SimpleNamespace(n_context=16, cross_attention_dim=4)
 
     task = DrawnAlignTask(torch.nn.Linear(1, 1), Conditioner(), Pictures(), model)  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(0)
