@@ -74,22 +74,22 @@ class TextToImageConfig(Schedule):
 class AlignConfig(Schedule):
     """Settings of the alignment with CLIP; every field is a flag."""
 
-    steps: Steps = 2300
+    steps: Steps = 1150
     batch: Batch = 128
     lr: Rate = 1e-3
     weight_decay: WeightDecay = 0.05
-    ema_decay: EmaDecay = 0.998
+    ema_decay: EmaDecay = 0.99
     precision: Precision = "bf16"
     save_every: SaveEvery = 500
     augment: Augment = 0.1
     clip_weight: Annotated[
         float, "Weight of L_clip. 0 leaves the contrast out, too: classification alone."
-    ] = 3.0
+    ] = 2.0
     context_weight: Annotated[
         float,
         "Weight of the distance of the context to the text encoder's tokens. What is seen is "
         "learnt sooner with little of it, but the U-Net reads the context alone.",
-    ] = 5.0
+    ] = 20.0
 
     def __post_init__(self) -> None:
         Schedule.__post_init__(self)
