@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from app.results.intervals import difference
 from app.results.part import Part, Table, written
-from app.results.peers import OURS, difference, locked, our_decoder
+from app.results.peers import OURS, locked, our_decoder
 from models.pipeline import EEGToImagePipeline
 from models.training.by_class import class_contexts, paint_by_class
 from models.training.comparison import Comparison, Metric

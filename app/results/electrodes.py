@@ -6,17 +6,17 @@ Ours is the bundle of all electrodes with the others silent, as a cap without th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
 from acquisition.epoch_spec import EpochSpec
 from acquisition.ideal_observer import ELECTRODES, IdealObserver
-from acquisition.simulated_subject import SimulatedSubject
-from acquisition.simulation_parameters import SimulationParameters, without_artefacts
+from acquisition.simulation_parameters import without_artefacts
 from app.results.part import Part, Table, written
 from app.results.peers import choices, locked, our_decoder
+from app.results.stream import Sessions
 from app.ruler import Epochs, epochs_of
 from models.pipeline import EEGToImagePipeline
 from models.training.metrics import Score
@@ -28,24 +28,6 @@ HEADER = (
     "electrodes", "ideal observer", DECODERS["ours"], "of the observer's", DECODERS["LDA"],
     "of the observer's", "shuffled: observer", "shuffled: this bundle", "shuffled: LDA",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Sessions:
-    """Simulated sessions that the ideal observer is measured on.
-
-    Attributes
-    ----------
-    parameters : of the subject; it is observed without artefacts.
-    subject : its number.
-    numbers : of the sessions.
-    n_trials : of each.
-    """
-
-    parameters: SimulationParameters
-    subject: int
-    numbers: Sequence[int]
-    n_trials: int
 
 
 def silenced(eeg: np.ndarray, kept: Sequence[int]) -> np.ndarray:
@@ -66,9 +48,8 @@ def observe(sessions: Sessions, spec: EpochSpec) -> Epochs:
     said, label, picture = [], [], []
     n_before = 0
     for number in sessions.numbers:
-        observer = IdealObserver(SimulatedSubject(sessions.subject, number, parameters=clean), spec)
-        subject = SimulatedSubject(sessions.subject, number, parameters=clean)
-        epochs = epochs_of(subject, observer.spec, sessions.n_trials)
+        observer = IdealObserver(sessions.begin(number, clean), spec)
+        epochs = epochs_of(sessions.begin(number, clean), observer.spec, sessions.n_trials)
         said.append(observer.posterior(epochs[0]).argmax(axis=1))
         label.append(epochs[1])
         # Numbers of pictures begin again with each session.

@@ -1,10 +1,10 @@
-"""Scores that are no means: a median of waiting times, a ratio of two shares."""
+"""Scores beyond a mean: a median of waiting times, a ratio of two shares, a paired difference."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from models.training.metrics import DRAWS, Score
+from models.training.metrics import DRAWS, Score, bootstrap
 
 METHOD = "bootstrap over pictures"
 
@@ -50,3 +50,14 @@ def ratio(values: np.ndarray, others: np.ndarray, picture: np.ndarray, seed: int
     ratios = np.divide(above, below, out=np.full(len(rows), np.inf), where=below > 0)
     low, high = np.quantile(ratios[1:], [0.025, 0.975], method="inverted_cdf")
     return Score(float(ratios[0]), float(low), float(high), len(values), n, METHOD)
+
+
+def difference(ours: np.ndarray, other: np.ndarray, picture: np.ndarray) -> Score:
+    """Mean of paired differences (n,), and its interval over pictures.
+
+    >>> difference(np.ones(4), np.zeros(4), np.arange(4)).low
+    1.0
+    """
+    values = ours.astype(float) - other.astype(float)
+    low, high = bootstrap(values, picture)
+    return Score(float(values.mean()), low, high, len(values), len(np.unique(picture)), METHOD)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from acquisition.epoch_spec import EpochSpec
 from acquisition.ideal_observer import IdealObserver
@@ -23,7 +24,7 @@ from app.results.waiting import IN_A_ROW, time_to_right
 from models.pipeline import EEGToImagePipeline
 from models.training.metrics import Score
 from models.training.scorers import JudgeClassifier
-from models.training.trials import N_NOISE, Options
+from models.training.trials import N_NOISE, Options, noise_like
 
 LEAST_RATIO = 0.65
 MOST_ERROR = 0.05
@@ -66,7 +67,7 @@ def measure(
 
     is_inside = frames.first >= frames.onset[frames.picture]
     inside, of_inside = frames.take(is_inside), _take(of_frames, is_inside)
-    noise = noise_like(inside.data[:N_NOISE], options.seed)
+    noise = noise_like(torch.from_numpy(inside.data[:N_NOISE]), options.seed).numpy()
     of_noise = paint(pipeline, judge, noise, options, "noise EEG")
     of_zero = paint(pipeline, judge, np.zeros_like(noise[:1]), options, "zero EEG")
     say("The ideal observer looks at the sessions without artefacts.")
@@ -88,13 +89,6 @@ def measure(
     for _, own in parts:
         values |= own
     return Part("Live", [table for table, _ in parts], values)
-
-
-def noise_like(data: np.ndarray, seed: int) -> np.ndarray:
-    """White noise with the mean and deviation of each channel of epochs (n, channels, times)."""
-    rng = np.random.default_rng(seed)
-    offset, scale = data.mean((0, 2), keepdims=True), data.std((0, 2), keepdims=True)
-    return np.asarray(rng.normal(size=data.shape) * scale + offset, np.float32)
 
 
 def shuffled_truth(epochs: Epochs, seed: int = 0) -> np.ndarray:

@@ -11,16 +11,17 @@ import numpy as np
 import torch
 
 from acquisition.epoch_spec import EpochSpec
+from app.results.intervals import difference
 from app.results.part import Part, Table, written
 from models.errors import PreparedSetError
 from models.pipeline import EEGToImagePipeline
 from models.training.eegnet import EEGNetConfig, fit_eegnet
 from models.training.lda import Windows, candidates
-from models.training.metrics import Score, bootstrap
+from models.training.metrics import Score
 from models.training.peers import Labelled, NearestConcept, Predictor, fit_windows, fit_xdawn
 from models.training.prepared import PreparedSet
 from models.training.seen import SeenEpochs
-from models.training.trials import label_names
+from models.training.trials import label_names, noise_like
 
 OURS = "this bundle, nearest concept"
 WINDOWS, XDAWN, EEGNET = "window means, LDA", "xDAWN, LDA", "EEGNet"
@@ -93,25 +94,6 @@ def our_decoder(pipeline: EEGToImagePipeline, data: PreparedSet) -> NearestConce
     return NearestConcept(pipeline)
 
 
-def difference(ours: np.ndarray, other: np.ndarray, picture: np.ndarray) -> Score:
-    """Mean of paired differences (n,), and its interval over pictures.
-
-    >>> difference(np.ones(4), np.zeros(4), np.arange(4)).low
-    1.0
-    """
-    values = ours.astype(float) - other.astype(float)
-    low, high = bootstrap(values, picture)
-    n_images = len(np.unique(picture))
-    return Score(float(values.mean()), low, high, len(values), n_images, "bootstrap over pictures")
-
-
-def noise_like(eeg: np.ndarray, seed: int = 0) -> np.ndarray:
-    """White noise with each channel's mean and deviation, as many epochs as `eeg`."""
-    white = np.random.default_rng(seed).standard_normal(eeg.shape, dtype=np.float32)
-    offset, scale = (f(eeg, axis=(0, 2), keepdims=True) for f in (np.mean, np.std))
-    return np.asarray(white * scale + offset)
-
-
 def measure(
     pipeline: EEGToImagePipeline, peers: Mapping[str, Predictor], tests: Mapping[str, PreparedSet]
 ) -> Part:
@@ -143,7 +125,8 @@ def _tested(
     columns = seen.columns()
     subject = columns.get("subject", torch.zeros(len(seen))).numpy()
     shuffled = np.random.default_rng(0).permutation(label)
-    noise, nothing = noise_like(data.eeg), np.zeros_like(data.eeg)
+    noise = noise_like(torch.from_numpy(data.eeg), 0).numpy()
+    nothing = np.zeros_like(data.eeg)
     rows, right = [], {}
     values: dict[str, Any] = {}
     for who, decoder in decoders.items():

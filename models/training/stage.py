@@ -156,6 +156,11 @@ def processes() -> Accelerator:
     return accelerator
 
 
+def has_vectors_of_bf16() -> bool:
+    """Whether this CPU can be faster in bf16; without AVX-512 fp32 takes a fraction of the time."""
+    return torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
+
+
 class _Progress:
     """What a checkpoint holds: trained parameters and all that their next step depends on."""
 
@@ -251,6 +256,13 @@ def run_stage(
     device, is_main = accelerator.device, accelerator.is_main_process
     if schedule.precision == "fp16" and device.type != "cuda":
         raise TrainingError("fp16 needs a GPU with CUDA. Use --precision bf16 or fp32 here.")
+    if (
+        schedule.precision == "bf16"
+        and device.type == "cpu"
+        and not has_vectors_of_bf16()
+        and is_main
+    ):
+        say(f"{out.name}: bf16 is slower than fp32 on this processor; give --precision fp32.")
     dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[schedule.precision]
     parts = shares(schedule, accelerator.num_processes, accelerator.process_index)
     # Convolutions of the U-Net are 1.3 times as fast so, on CPUs without bf16.

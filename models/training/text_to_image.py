@@ -30,9 +30,11 @@ from models.training.vae import load_vae
 DROPOUT = 0.1
 # Of the timesteps' weights, see `Denoising`.
 MIN_SNR = 5.0
-# Captions that a mixed one is mixed with, and the least share of its own.
+# Captions that a mixed one is mixed with, the least share of its own, and the most that another
+# may weigh beside that.
 OTHERS = 3
 LEAST_SHARE = 0.4
+MOST_OF_OWN = 0.8
 
 
 def build_unet(
@@ -178,8 +180,7 @@ class TextToImageTask(nn.Module):
         own[torch.rand(n, 1, generator=generator) >= self._mixed] = 1.0
         rest = -torch.rand(n, OTHERS, generator=generator).clamp_min(1e-6).log()
         rest *= (1 - own) / rest.sum(1, keepdim=True)
-        # No other may weigh as much.
-        rest = rest.minimum(0.8 * own)
+        rest = rest.minimum(MOST_OF_OWN * own)
         shares = torch.cat([own, rest], 1)
         return {
             "others": torch.where(is_same, same, any_one),
@@ -188,7 +189,6 @@ class TextToImageTask(nn.Module):
 
     def load(self, rows: Rows) -> Rows:
         """Latents and captions."""
-        rows = dict(rows)
         index = rows.pop("index")
         latents = torch.from_numpy(self._latents[index.numpy()]).float()
         captions = torch.cat([index[:, None], rows.pop("others")], 1)

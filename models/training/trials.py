@@ -192,6 +192,13 @@ def others_of_a_group(group: np.ndarray, rng: np.random.Generator) -> np.ndarray
     return other
 
 
+def noise_like(eeg: torch.Tensor, seed: int) -> torch.Tensor:
+    """White noise with each channel's mean and deviation in epochs (n, n_channels, n_times)."""
+    generator = torch.Generator().manual_seed(seed)
+    scale, offset = eeg.std((0, 2), keepdim=True), eeg.mean((0, 2), keepdim=True)
+    return torch.randn(eeg.shape, generator=generator) * scale + offset
+
+
 def paint_conditions(
     pipeline: EEGToImagePipeline, data: PreparedSet, trials: Trials, out: Path, options: Options
 ) -> tuple[dict[str, Shards], dict[str, Condition]]:
@@ -211,10 +218,7 @@ def paint_conditions(
     epochs = data.epochs()
     n, n_noise = len(trials), min(len(trials), N_NOISE)
     rng = np.random.default_rng(options.seed)
-    some = epochs.rows("eeg", trials.rows[:n_noise]).float()
-    generator = torch.Generator().manual_seed(options.seed)
-    scale, offset = some.std((0, 2), keepdim=True), some.mean((0, 2), keepdim=True)
-    noise = torch.randn(some.shape, generator=generator) * scale + offset
+    noise = noise_like(epochs.rows("eeg", trials.rows[:n_noise]).float(), options.seed)
     painted = {
         "EEG": _paint(
             pipeline,

@@ -14,7 +14,9 @@ from acquisition.ideal_observer import ELECTRODES
 from acquisition.simulated_subject import CH_NAMES
 from acquisition.simulation_parameters import DIFFICULTIES
 from app.results import by_class, electrodes, peers
+from app.results.intervals import difference
 from app.results.part import Part
+from app.results.stream import Sessions
 from models.errors import PreparedSetError
 from models.pipeline import EEGToImagePipeline, load_bundle
 from models.training.comparison import Comparison, Metric
@@ -118,7 +120,7 @@ def test_differences_are_paired() -> None:
     right, picture = rng.random(400) < 0.5, np.arange(400)
     better = right.copy()
     better[:10] = ~right[:10] | right[:10]
-    found = peers.difference(better, right, picture)
+    found = difference(better, right, picture)
     gain = (better & ~right).sum() / 400
     assert found.value == pytest.approx(gain, abs=1e-3)
     # Unpaired, the interval of either is 0.05 to each side.
@@ -187,7 +189,7 @@ def test_fewer_electrodes_are_measured_beside_the_observer(
     choices = peers.choices
     monkeypatch.setattr(electrodes, "choices", lambda data: choices(data)[-1:])
     train, held, test = (made(tmp_path / name, i) for i, name in enumerate("abc"))
-    sessions = electrodes.Sessions(DIFFICULTIES["demo"], 0, [100, 101], 15)
+    sessions = Sessions(DIFFICULTIES["demo"], 0, [100, 101], 15)
     said: list[str] = []
     part = electrodes.measure(pipeline, train, held, test, sessions, said.append, [8, 4])
     assert len(said) == 2

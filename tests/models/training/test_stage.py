@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -270,6 +271,16 @@ def test_processes_that_do_not_know_of_each_other_are_refused(
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(TrainingError, match="ACCELERATE_USE_CPU"):
         processes()
+
+
+@pytest.mark.parametrize(("capability", "is_told"), [("AVX2", True), ("AVX512", False)])
+def test_a_processor_that_is_slow_in_bf16_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capability: str, is_told: bool
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    lines: list[str] = []
+    run_stage(tmp_path, SumTask(), replace(SCHEDULE, steps=1, precision="bf16"), lines.append)
+    assert any("--precision fp32" in line for line in lines) == is_told
 
 
 @pytest.mark.slow
