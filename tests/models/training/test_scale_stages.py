@@ -122,6 +122,25 @@ def test_the_base_is_what_fine_tuning_starts_from_and_its_unet_learns_on(
     assert moved.item() < 0.01
 
 
+def test_classification_alone_asks_no_clip_and_anything_else_wants_one(
+    folder: Path, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    weights = {"clip_weight": 0.0, "context_weight": 0.0}
+    config = AlignConfig(**SHORT | weights | {"steps": 40, "lr": 3e-3, "save_every": 40})
+    align.train(
+        folder / "set", tmp_path / "a", config, None, folder / "msm", folder / "other",
+        lines.append,
+    )  # fmt: skip
+    scores = next(line for line in lines if "held-out" in line)
+    named = float(scores.split("locked_named=")[1].split()[0])
+    assert named > 1.5 / len(set(PreparedSet(folder / "other").epochs()["label"].tolist()))
+    assert "distance" not in scores
+    assert read_conditioner(tmp_path / "a") is not None
+    with pytest.raises(TrainingError, match=r"Give --clip .* or 0 as --clip-weight"):
+        align.train(folder / "set", tmp_path / "b", AlignConfig(**SHORT), None, folder / "msm")
+
+
 def test_in_a_mixture_of_captions_ones_own_weighs_most() -> None:
     label = torch.tensor([2, 0, 1, 0, 2, 1, 0, 2])
     n, batch = len(label), 2000
