@@ -1,9 +1,12 @@
 """Alignment: encoder and conditioner learn what CLIP says of the picture that was seen.
 
-Minimises L_clip, a contrast among the batch's pictures, the cross-entropy of the nearest
-concept, and the distance of the context to the text encoder's tokens of the picture's
-caption: so fine-tuning with L_SD starts where the U-Net already understands the context.
-It needs no U-Net and is therefore cheap.
+Minimises the cross-entropy of the concept, L_clip, a contrast among the batch's pictures, and
+the distance of the context to the text encoder's tokens of a caption: so fine-tuning with L_SD
+starts where the U-Net already understands the context. It needs no U-Net and is therefore cheap.
+
+The caption is of the picture that was seen, but names the concept that is read. Regressed on the
+right captions, a context becomes their mean over all concepts that the epoch leaves possible,
+which is a caption of nothing, and is painted as a blob.
 """
 
 from __future__ import annotations
@@ -60,6 +63,7 @@ class AlignTask(nn.Module):
     """
 
     prototypes: torch.Tensor
+    context_prototypes: torch.Tensor
 
     def __init__(
         self,
@@ -75,13 +79,23 @@ class AlignTask(nn.Module):
         self.eeg_encoder, self.conditioner, self._data = encoder, conditioner, data
         self._strength = strength
         self._clip_weight, self._context_weight = clip_weight, context_weight
-        # Thrown away afterwards. A free linear map learns what is seen several times sooner than
-        # the nearest of fixed prototypes, of which some are almost alike; and sooner from the
-        # whole context, which is what the U-Net reads, than from its weighted sum.
-        size = conditioner.config.n_context * conditioner.config.cross_attention_dim
-        self.concept_head = nn.Linear(size, n_concepts)
+        # Thrown away afterwards. It reads before the last block, which so is left to decide: the
+        # context that decides is no linear function of what a linear head can read.
+        width = encoder.config.embed_dim
+        self.concept_head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, n_concepts))
         conditioner.time_mapper.requires_grad_(False)
         self.register_buffer("prototypes", data.prototypes(n_concepts), persistent=False)
+        of_contexts = data.context_prototypes(n_concepts)
+        self.register_buffer("context_prototypes", of_contexts, persistent=False)
+
+    def read(self, eeg: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Epochs (n, channels, times) to logits of concepts (n, n_concepts), and tokens."""
+        encoder, tokens = self.eeg_encoder, self.eeg_encoder.embed(eeg)
+        for number, block in enumerate(encoder.blocks, start=1):
+            tokens = block(tokens)
+            if number == max(1, len(encoder.blocks) - 1):
+                logits = self.concept_head(tokens.mean(1)).float()
+        return logits, encoder.norm(tokens)
 
     def draw(self, generator: torch.Generator, batch: int) -> Rows:
         """Epochs and their variation."""
@@ -102,10 +116,10 @@ class AlignTask(nn.Module):
 
     def forward(self, rows: Rows) -> dict[str, torch.Tensor]:
         """The sum of all losses that weigh anything."""
-        context, _, embeds = self.conditioner(self.eeg_encoder(rows["eeg"]))
-        embeds, seen = embeds.float(), rows["is_seen"]
-        logits = self.concept_head(context[seen].flatten(1)).float()
-        concept = F.cross_entropy(logits, rows["label"][seen])
+        read, tokens = self.read(rows["eeg"])
+        context, _, embeds = self.conditioner(tokens)
+        embeds, seen, label = embeds.float(), rows["is_seen"], rows["label"]
+        concept = F.cross_entropy(read[seen], label[seen])
         loss, losses = concept, {"concept": concept}
         if self._clip_weight:
             unit = F.normalize(embeds[seen], dim=1)
@@ -116,7 +130,10 @@ class AlignTask(nn.Module):
             losses["contrast"] = contrast
             loss = loss + self._clip_weight * losses["clip"] + CONTRAST * contrast
         if self._context_weight:
-            losses["distance"] = F.mse_loss(context.float(), rows["context"])
+            # Other words of the caption stay: their part of the context hardly depends on its.
+            named = self.context_prototypes[read.argmax(1)] - self.context_prototypes[label]
+            target = rows["context"] + named * seen[:, None, None]
+            losses["distance"] = F.mse_loss(context.float(), target)
             loss = loss + self._context_weight * losses["distance"]
         return {"loss": loss, **losses}
 
@@ -132,9 +149,9 @@ def score(task: AlignTask, held_out: ViewedSet) -> dict[str, float]:
         right: dict[str, list[torch.Tensor]] = {"named": [], "top1": [], "distance": []}
         for index in rows.split(256):
             b = held_out.take(index)
-            context, _, embeds = task.conditioner(task.eeg_encoder(b.eeg.to(device)))
-            label = held_out.label[index]
-            named = task.concept_head(context.flatten(1)).argmax(1).cpu()
+            read, tokens = task.read(b.eeg.to(device))
+            context, _, embeds = task.conditioner(tokens)
+            label, named = held_out.label[index], read.argmax(1).cpu()
             right["named"].append(named == label)
             if held_out.has_clip:
                 nearest = (embeds @ task.prototypes.T).argmax(1).cpu()

@@ -15,6 +15,10 @@ from models.training.prepared import PreparedSet, images_to_tensor
 from models.training.text_to_image import encode_captions
 
 
+def _mean(rows: torch.Tensor) -> torch.Tensor:
+    return rows.sum(0) / max(1, len(rows))
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Epochs and their targets.
@@ -115,6 +119,11 @@ class ViewedSet:
         label = self.pictures["label"]
         sums = [self.image_embeds[label == c].sum(0) for c in range(n_concepts)]
         return F.normalize(torch.stack(sums), dim=1)
+
+    def context_prototypes(self, n_concepts: int) -> torch.Tensor:
+        """Mean context of each concept's captions, (n_concepts, 16, dim); zero without any."""
+        label = self.pictures["label"]
+        return torch.stack([_mean(self.context[label == c]) for c in range(n_concepts)])
 
     def draw(self, generator: torch.Generator, batch: int) -> torch.Tensor:
         """Rows: three quarters marker-locked epochs, 3/16 sliding windows, 1/16 blank.
