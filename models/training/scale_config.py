@@ -74,7 +74,7 @@ class TextToImageConfig(Schedule):
 class AlignConfig(Schedule):
     """Settings of the alignment with CLIP; every field is a flag."""
 
-    steps: Steps = 1150
+    steps: Steps = 1100
     batch: Batch = 128
     lr: Rate = 1e-3
     weight_decay: WeightDecay = 0.05
@@ -84,12 +84,12 @@ class AlignConfig(Schedule):
     augment: Augment = 0.1
     clip_weight: Annotated[
         float, "Weight of L_clip. 0 leaves the contrast out, too: classification alone."
-    ] = 2.0
+    ] = 1.0
     context_weight: Annotated[
         float,
         "Weight of the distance of the context to the text encoder's tokens. What is seen is "
         "learnt sooner with little of it, but the U-Net reads the context alone.",
-    ] = 20.0
+    ] = 10.0
 
     def __post_init__(self) -> None:
         Schedule.__post_init__(self)

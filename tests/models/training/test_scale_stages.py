@@ -21,6 +21,7 @@ from models.training.clip import Words, load_clip
 from models.training.config import Schedule
 from models.training.judge import Judge
 from models.training.prepared import PreparedSet
+from models.training.presets import build_encoder
 from models.training.pretrained import read_conditioner, read_encoder
 from models.training.scale_config import (
     AlignConfig,
@@ -186,6 +187,43 @@ def test_alignment_learns_goes_on_from_itself_and_scores_what_is_held_out(
     assert 0 < apart.item() < 0.02
     epochs = PreparedSet(folder / "set").epochs()
     assert read_encoder(tmp_path / "b", epochs, folder / "set").config.n_times == 64
+
+
+def test_the_context_is_asked_to_name_the_concept_that_is_read(folder: Path) -> None:
+    data = ViewedSet(folder / "set", folder / "clip" / "clip")
+    encoder = build_encoder("scale", 4, 64)
+    conditioner = align.build_conditioner(encoder)
+    task = align.AlignTask(encoder, conditioner, data, len(NAMES))
+    rows = task.load(task.draw(torch.Generator().manual_seed(0), 16))
+    right, wrong = 1, 0
+    is_one = rows["label"] == right
+    rows = {name: value[is_one] for name, value in rows.items()}
+    assert len(rows["label"]) > 1
+
+    def distance(named: int) -> torch.Tensor:
+        torch.nn.init.zeros_(task.concept_head[1].weight)
+        task.concept_head[1].bias.data = 9.0 * torch.eye(len(NAMES))[named]
+        return task(rows)["distance"]
+
+    context, _, _ = conditioner(encoder(rows["eeg"]))
+    expected = (context - rows["context"]).square().mean()
+    torch.testing.assert_close(distance(right), expected)
+    apart = task.context_prototypes[wrong] - task.context_prototypes[right]
+    expected = (context - rows["context"] - apart).square().mean()
+    torch.testing.assert_close(distance(wrong), expected)
+    assert not torch.allclose(distance(wrong), distance(right))
+
+
+def test_the_concept_is_read_before_the_last_block(folder: Path) -> None:
+    data = ViewedSet(folder / "set", None)
+    encoder = build_encoder("scale", 4, 64)
+    task = align.AlignTask(
+        encoder, align.build_conditioner(encoder), data, len(NAMES), clip_weight=0, context_weight=0
+    )
+    task(task.load(task.draw(torch.Generator().manual_seed(0), 8)))["loss"].backward()
+    gradients = [block.mlp.fc2.weight.grad for block in encoder.blocks]
+    assert all(g is not None and g.abs().sum() > 0 for g in gradients[:-1])
+    assert gradients[-1] is None
 
 
 def test_the_judge_learns_the_colours_and_says_how_well(folder: Path, tmp_path: Path) -> None:
