@@ -15,6 +15,7 @@ import typer
 
 from app import scale_model
 from app.errors import EXIT_CODE_TEXTS, exit_code, sentence
+from app.results.command import results, results_page
 from app.settings import Settings
 from app.settings_flags import takes_settings
 from app.stage_flags import PREPARED_TEXT, STAGE_TEXT, takes_config
@@ -340,6 +341,10 @@ def evaluate(
         classifier, clip, inception, steps, guidance, split, limit, samples, n_way, batch
     )
     print(evaluate_bundle(settings, bundle, prepared, out, wanted, say))
+
+
+app.command()(results)
+app.command()(results_page)
 
 
 @app.command()

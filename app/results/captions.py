@@ -105,8 +105,8 @@ def _table(
         ["painted by the U-Net of", "right captions", "shuffled", "no caption", "bar"],
         [[f"`{painter}`", *map(written, scores.values()), bar]],
         [
-            f"What the judge names in pictures that are painted from the captions of {len(label):,} "
-            "pictures that the trials saw; no EEG takes part. Chance is "
+            "What the judge names in pictures that are painted from the captions of "
+            f"{len(label):,} pictures that the trials saw; no EEG takes part. Chance is "
             f"{1 / len(np.unique(label)):.1%}. {options.steps} steps, guidance "
             f"{options.guidance:g}, each picture from its own noise; {len(nothing)} are painted "
             "of no caption. Shuffled: captions of other pictures. Intervals are of 95 %."

@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-import torch
-
 from acquisition.epoch_spec import EpochSpec
 from acquisition.simulation_parameters import SimulationParameters
 from acquisition.stimuli import concepts
@@ -118,23 +116,34 @@ class Inputs:
             raise SettingsError(
                 f"'{NEW_SESSIONS}' is what --test is called. Give --test-also another name."
             )
-        learnt = [PreparedSet(wanted.training), PreparedSet(wanted.validation)]
-        test = PreparedSet(wanted.test)
+        sets = (wanted.training, wanted.validation, wanted.test)
+        training, validation, test = (PreparedSet(folder) for folder in sets)
         also = {name: PreparedSet(folder) for name, folder in wanted.also.items()}
-        for data in (*learnt, test, *also.values()):
+        every = (training, validation, test, *also.values())
+        for data in every:
             check_difficulty(data, wanted.sessions.parameters)
-        check_unseen(learnt, [test, *also.values()], wanted.sessions)
+        check_unseen([training, validation], [test, *also.values()], wanted.sessions)
         folder = find_bundle(bundle)
         painter = open_painter(settings, folder)
         judge = named_classifier(wanted.classifier, painter.pipeline.device)
         assert isinstance(judge, JudgeClassifier)
         judge.classes_of([c.name for c in concepts()])
-        for data in (*learnt, test, *also.values()):
+        for data in every:
             our_decoder(painter.pipeline, data)
-        spec = read_epoch_spec(folder)
         return cls(
-            settings, out, wanted, folder, painter, spec, judge, *learnt, test, also, say
-        )  # fmt: skip
+            settings=settings,
+            out=out,
+            wanted=wanted,
+            folder=folder,
+            painter=painter,
+            spec=read_epoch_spec(folder),
+            judge=judge,
+            training=training,
+            validation=validation,
+            test=test,
+            also=also,
+            say=say,
+        )
 
     @property
     def scored(self) -> Scored:
@@ -172,7 +181,6 @@ class Inputs:
         """What all parts of a folder have in common."""
         w, p, made = self.wanted, self.wanted.sessions.parameters, provenance(self.folder)
         judge = Path(w.classifier.removeprefix("judge:"))
-        versions = {"torch": torch.__version__, **made["versions"]}
         return {
             "bundle": _named(self.folder, made["bundle_sha256"]),
             "painter of captions": _named(self.captions_by, _digest_of_painter(self.captions_by)),
@@ -192,7 +200,7 @@ class Inputs:
             "steps of EEGNet": str(w.eegnet_steps),
             "seed": str(self.settings.seed),
             "device": str(self.painter.pipeline.device),
-            "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
+            "versions": ", ".join(f"{name} {number}" for name, number in made["versions"].items()),
         }
 
 

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import asdict
+from typing import Any
+
 import numpy as np
 
 from models.training.metrics import DRAWS, Score, bootstrap
 
 METHOD = "bootstrap over pictures"
+
+
+def finite(score: Score) -> dict[str, Any]:
+    """A score as a dictionary for JSON, which has no infinity: None."""
+    return {
+        name: None if isinstance(v, float) and math.isinf(v) else v
+        for name, v in asdict(score).items()
+    }
 
 
 def median(values: np.ndarray, seed: int = 0) -> Score:
@@ -59,9 +71,10 @@ def unpaired_ratio(
     other_picture: np.ndarray,
     seed: int = 0,
 ) -> Score:
-    """Mean of `values` over that of `others`, of which not the same pictures are known.
+    """Mean of `values` over that of `others`, with its 95 % bootstrap interval.
 
-    The pictures of each are drawn apart, which can only widen the 95 % bootstrap interval.
+    They need not be of the same pictures: those of each are drawn apart, which makes the interval
+    wider where both are right of the same.
 
     Parameters
     ----------

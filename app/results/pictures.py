@@ -16,7 +16,7 @@ from app.results.bars import at_least
 from app.results.captions import measure_captions
 from app.results.electrodes import observe
 from app.results.inputs import Inputs, tested_sessions
-from app.results.intervals import unpaired_ratio
+from app.results.intervals import finite, unpaired_ratio
 from app.results.part import Part, Table, written
 from app.results.stream import Sessions
 from app.ruler import Epochs
@@ -128,7 +128,7 @@ def beside_observer(found: Evaluation, observed: Epochs) -> tuple[Table, dict[st
             share = unpaired_ratio(ours, seen, right, picture)
             bar = at_least(share.value, LEAST_RATIO) if not rows else "–"
             rows.append([title, *cells, written(share, ".2f"), bar])
-            values[f"{name} of the observer's"] = asdict(share)
+            values[f"{name} of the observer's"] = finite(share)
         else:
             # Of few trials it may name none.
             rows.append([title, *cells, "–", "–"])
