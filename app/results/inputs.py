@@ -183,7 +183,7 @@ class Inputs:
         judge = Path(w.classifier.removeprefix("judge:"))
         return {
             "bundle": _named(self.folder, made["bundle_sha256"]),
-            "painter of captions": _named(self.captions_by, _digest_of_painter(self.captions_by)),
+            "painter of captions": _named(self.captions_by, folder_digest(self.captions_by)),
             "judge": _named(judge, folder_digest(judge)),
             "CLIP": _named(w.clip, folder_digest(w.clip)),
             "training set": _named(w.training, self.training.digest()),
@@ -259,7 +259,3 @@ def _sessions_of(data: PreparedSet) -> set[tuple[int, int]]:
 
 def _named(folder: Path, digest: str) -> str:
     return f"`{folder.resolve().name}`, {digest[:DIGITS]}"
-
-
-def _digest_of_painter(folder: Path) -> str:
-    return "".join(folder_digest(folder / name)[:5] for name in ("unet", "vae", "scheduler"))

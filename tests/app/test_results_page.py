@@ -145,7 +145,7 @@ def test_all_parts_are_measured_once_and_gone_on_with(
     assert f"phosphene results {files / 'bundle'}" in page
     assert f"| subject parameters | version 3, digest {DEMO['parameters']} |" in page
     assert "| simulated anew | subject 0, sessions 200, 7 pictures each |" in page
-    assert [len(mock.mock_calls) for mock in measured.values()] == [2, 1, 1, 1]
+    assert [mock.call_count for mock in measured.values()] == [2, 1, 1, 1]
     assert list(measured["peers"].call_args.args[2]) == ["new sessions", "other subjects"]
     assert measured["training"].call_args.args[3].steps == 3
     for path in out.glob("*.json"):
