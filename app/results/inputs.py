@@ -60,8 +60,8 @@ class Wanted:
     clip: Path
     painter: Path | None
     sessions: Sessions
-    limit: int = 0
-    eegnet_steps: int = EEGNetConfig.steps
+    limit: int
+    eegnet_steps: int
 
 
 @dataclass(frozen=True)
@@ -169,10 +169,7 @@ class Inputs:
     @cached_property
     def peers(self) -> dict[str, Predictor]:
         """The other decoders, trained once for all parts."""
-        config = EEGNetConfig(
-            steps=self.wanted.eegnet_steps,
-            save_every=min(EEGNetConfig.save_every, self.wanted.eegnet_steps),
-        )
+        config = EEGNetConfig(steps=self.wanted.eegnet_steps)
         folder = self.out / "eegnet"
         return train_peers(self.training, self.validation, folder, config, self.say)
 
