@@ -116,7 +116,7 @@ def beside_observer(found: Evaluation, observed: Epochs) -> tuple[Table, dict[st
         "EEG": Score.of(right, picture),
         "shuffled EEG": Score.of((said == shuffled).astype(float), picture),
     }
-    rows = []
+    rows: list[list[str]] = []
     values: dict[str, Any] = {name: asdict(score) for name, score in ideal.items()}
     for name, title in NAMED.items():
         metric = found.metrics[name]

@@ -39,7 +39,7 @@ def source(session: int, subject: int = 0, **notes: Any) -> dict[str, Any]:
     return {"subject": subject, "session": session, "seconds": 30.0, **DEMO, **notes}
 
 
-def make_set(folder: Path, *sources: dict[str, Any], **spec: object) -> Path:
+def make_set(folder: Path, *sources: dict[str, Any], **spec: Any) -> Path:
     """A set of simulated sessions with captions, the names of the concepts."""
     made(folder, sources=list(sources), **spec)
     told = [NAMES[number % N_LABELS] for number in range(N)]
@@ -100,7 +100,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Measured:
     for name, module in (("live", live), ("peers", peers), ("electrodes", electrodes)):
         found[name] = create_autospec(module.measure, return_value=part_of(f"Title of {name}"))
         monkeypatch.setattr(module, "measure", found[name])
-    found["training"] = create_autospec(inputs.train_peers, return_value={"perfect": PERFECT})
+    found["training"] = create_autospec(peers.train_peers, return_value={"perfect": PERFECT})
     monkeypatch.setattr(inputs, "train_peers", found["training"])
     monkeypatch.setattr(pictures, "observe", observe)
     # The untrained one names concepts that the small sets do not hold.
