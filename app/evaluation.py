@@ -19,7 +19,7 @@ from app.settings import Settings
 from models.painter import KeyframePainter
 from models.training import report
 from models.training.bundle import read_held_out
-from models.training.evaluate import evaluate
+from models.training.evaluate import Evaluation, evaluate
 from models.training.prepared import PreparedSet
 from models.training.scorers import (
     Classifier,
@@ -78,20 +78,22 @@ def evaluate_bundle(
         silence_libraries()
     data = PreparedSet(prepared)
     folder = find_bundle(bundle)
-    painter = KeyframePainter.from_bundle(
-        folder, settings.seed, worker_threads(settings.threads), settings.device
-    )
-    device = painter.pipeline.device
-    scorers = Scorers(
-        named_classifier(wanted.classifier, device)
-        if wanted.classifier
-        else NotMeasured("no classifier was given (--classifier)"),
-        open_encoder(wanted.clip, device)
-        if wanted.clip
-        else NotMeasured("no CLIP was given (--clip)"),
-        open_inception(wanted.inception),
-    )
-    options = Options(
+    evaluate_painter(settings, folder, open_painter(settings, folder), data, out, wanted)
+    say(f"{out} holds the report.")
+    return (out / report.TEXT).read_text(encoding="utf-8")
+
+
+def open_painter(settings: Settings, folder: Path) -> KeyframePainter:
+    """A bundle as the settings say; `KeyframePainter.from_bundle` for the errors."""
+    threads = worker_threads(settings.threads)
+    return KeyframePainter.from_bundle(folder, settings.seed, threads, settings.device)
+
+
+def options_of(
+    settings: Settings, folder: Path, painter: KeyframePainter, data: PreparedSet, wanted: Wanted
+) -> Options:
+    """How a bundle in `folder` is evaluated on a set."""
+    return Options(
         steps=painter.num_inference_steps if wanted.steps is None else wanted.steps,
         guidance=painter.guidance_scale if wanted.guidance is None else wanted.guidance,
         epochs=settings.epochs,
@@ -103,19 +105,49 @@ def evaluate_bundle(
         seed=settings.seed,
         held_out=read_held_out(folder, data),
     )
-    _make(out)
+
+
+def evaluate_painter(
+    settings: Settings,
+    folder: Path,
+    painter: KeyframePainter,
+    data: PreparedSet,
+    out: Path,
+    wanted: Wanted,
+) -> Evaluation:
+    """Write the report of an opened bundle, and return what it tells.
+
+    Parameters
+    ----------
+    folder : of the bundle.
+
+    Raises
+    ------
+    SummaryError, PreparedSetError, ScorerError, EpochShapeError
+    """
+    device = painter.pipeline.device
+    scorers = Scorers(
+        named_classifier(wanted.classifier, device)
+        if wanted.classifier
+        else NotMeasured("no classifier was given (--classifier)"),
+        open_encoder(wanted.clip, device)
+        if wanted.clip
+        else NotMeasured("no CLIP was given (--clip)"),
+        open_inception(wanted.inception),
+    )
+    options = options_of(settings, folder, painter, data, wanted)
+    make_empty(out)
     made_with: dict[str, Any] = {
         **report.provenance(folder),
-        "prepared_set": {"name": prepared.resolve().name, "spec": data.spec},
+        "prepared_set": {"name": data.folder.resolve().name, "spec": data.spec},
         "classifier": wanted.classifier,
         "clip": wanted.clip,
         "device": str(device),
     }
     found = evaluate(painter.pipeline, data, out, options, scorers)
     found.warnings.extend(_differences(folder, data.spec))
-    text = report.write(found, made_with, out)
-    say(f"{out} holds the report.")
-    return text
+    report.write(found, made_with, out)
+    return found
 
 
 def named_classifier(name: str, device: torch.device | None = None) -> Classifier:
@@ -135,7 +167,14 @@ def named_classifier(name: str, device: torch.device | None = None) -> Classifie
     return open_classifier(name, indices, device or torch.device(default))
 
 
-def _make(out: Path) -> None:
+def make_empty(out: Path) -> None:
+    """Make a folder for a report.
+
+    Raises
+    ------
+    SummaryError
+        It cannot be made, or holds something.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
         is_empty = not any(out.iterdir())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from acquisition.simulation_parameters import without_artefacts
 from acquisition.stimuli import concepts
 from app.results.answers import Answers, concept_table, paint
 from app.results.bars import at_least, at_most
-from app.results.intervals import median, ratio
+from app.results.intervals import finite, median, ratio
 from app.results.part import Part, Table, written
 from app.results.reliability import calibration_error, error_of_chance, reliability
 from app.results.stream import Epochs, Sessions
@@ -149,7 +148,7 @@ def accuracy(
         bar = at_least(of_ideal.value, LEAST_RATIO) if name == "painted" else "–"
         rows.append([title, *map(written, scores.values()), written(of_ideal, ".2f"), bar])
         values[name] = {key: asdict(score) for key, score in scores.items()}
-        values[name]["ratio"] = _finite(of_ideal)
+        values[name]["ratio"] = finite(of_ideal)
     ideal_scores = {
         "EEG": Score.of(ideal_hits, ideal.epochs.picture),
         "shuffled EEG": Score.of(
@@ -198,7 +197,7 @@ def waiting(
             middle = median(times)
             never = Score.of(np.isinf(times).astype(float), np.arange(len(times)))
             rows.append([title, eeg, _seconds(middle), written(never), str(len(times))])
-            values[f"{kind}, {eeg}"] = {"median": _finite(middle), "never": asdict(never)}
+            values[f"{kind}, {eeg}"] = {"median": finite(middle), "never": asdict(never)}
     values["end of a marker-locked epoch"] = float(np.median(after))
     table = Table(
         "Time to the right picture",
@@ -257,11 +256,3 @@ def _seconds(score: Score) -> str:
         for v in (score.value, score.low, score.high)
     ]
     return f"{words[0]} ({words[1]} to {words[2]})"
-
-
-def _finite(score: Score) -> dict[str, Any]:
-    """As a dictionary for JSON, which has no infinity: None."""
-    return {
-        name: None if isinstance(v, float) and math.isinf(v) else v
-        for name, v in asdict(score).items()
-    }

@@ -23,20 +23,27 @@ from models.training.figures import choose, confusion_matrix, draw_confusion, dr
 from models.training.metrics import Score
 from models.training.scorers import NotMeasured
 
+# What people read.
+TEXT = "report.md"
 VERSIONS = ("torch", "diffusers", "transformers", "torchmetrics", "numpy")
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 of everything in a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def provenance(bundle: Path) -> dict[str, Any]:
     """What the scores were made with: the bundle's hash and the versions."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in bundle.rglob("*") if path.is_file()):
-        digest.update(f"{path.relative_to(bundle).as_posix()}\0{path.stat().st_size}\0".encode())
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
     return {
         "bundle": bundle.name,
-        "bundle_sha256": digest.hexdigest(),
+        "bundle_sha256": folder_digest(bundle),
         "versions": {"python": platform.python_version(), **{n: version(n) for n in VERSIONS}},
     }
 
@@ -124,7 +131,7 @@ def write(e: Evaluation, made_with: dict[str, Any], out: Path) -> str:
     if isinstance(e.naming, Naming):
         draw_confusion(e, e.naming).savefig(out / "confusion.png")
     (out / "trials.json").write_text(json.dumps(by_trial(e)), encoding="utf-8")
-    (out / "report.md").write_text(text, encoding="utf-8")
+    (out / TEXT).write_text(text, encoding="utf-8")
     # Last: a folder without it holds no report, should this be interrupted.
     (out / "scores.json").write_text(json.dumps(scores, indent=2), encoding="utf-8")
     return text
@@ -158,16 +165,32 @@ def by_trial(e: Evaluation) -> dict[str, list[Any]]:
     return columns
 
 
+def score_table(e: Evaluation) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: each score for every kind of EEG, and its chance."""
+    columns = [*e.comparison.conditions, SEEN]
+    rows = []
+    for m in e.metrics.values():
+        if isinstance(m, Metric):
+            cells = [_cell(m.scores.get(column), m.form) for column in columns]
+            chance = "–" if m.chance is None else format(m.chance, m.form)
+            rows.append([m.title, *cells, chance])
+    return ["score", *columns, "chance"], rows
+
+
+def meanings(e: Evaluation) -> list[str]:
+    """What each score is, and why others are missing, as the lines of a list."""
+    measured = [f"- *{m.title}*: {m.what}." for m in e.metrics.values() if isinstance(m, Metric)]
+    return measured + [
+        f"- *{name.replace('_', ' ')}*: not measured: {m.reason}."
+        for name, m in e.metrics.items()
+        if isinstance(m, NotMeasured)
+    ]
+
+
 def markdown(e: Evaluation, made_with: dict[str, Any], sentences: list[str]) -> str:
     """The report for people."""
     trials, options = e.comparison.trials, e.comparison.options
-    columns = [*e.comparison.conditions, SEEN]
-    measured = [m for m in e.metrics.values() if isinstance(m, Metric)]
-    rows = []
-    for m in measured:
-        cells = [_cell(m.scores.get(column), m.form) for column in columns]
-        chance = "–" if m.chance is None else format(m.chance, m.form)
-        rows.append(f"| {m.title} | {' | '.join(cells)} | {chance} |")
+    header, rows = score_table(e)
     versions = ", ".join(f"{name} {number}" for name, number in made_with["versions"].items())
     samples = "one picture" if options.samples == 1 else f"the mean of {options.samples} pictures"
     seeds = f"{options.seed}" if options.samples == 1 else (
@@ -184,16 +207,11 @@ def markdown(e: Evaluation, made_with: dict[str, Any], sentences: list[str]) -> 
             "is above chance *and* above shuffled EEG (the pictures of other trials), noise and "
             "zero EEG.",
             "",
-            f"| score | {' | '.join(columns)} | chance |",
-            f"| --- |{' --- |' * (len(columns) + 1)}",
-            *rows,
+            f"| {' | '.join(header)} |",
+            f"|{' --- |' * len(header)}",
+            *(f"| {' | '.join(row)} |" for row in rows),
             "",
-            *(f"- *{m.title}*: {m.what}." for m in measured),
-            *(
-                f"- *{name.replace('_', ' ')}*: not measured: {m.reason}."
-                for name, m in e.metrics.items()
-                if isinstance(m, NotMeasured)
-            ),
+            *meanings(e),
             "",
             "Intervals are Wilson's for shares of trials that each saw a picture of their own, "
             "else a bootstrap over pictures. Where chance is a dash, shuffled EEG says what "

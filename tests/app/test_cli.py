@@ -71,7 +71,7 @@ def test_help_answers_at_once_and_loads_nothing_heavy() -> None:
     # 0.1 s on a quiet machine; the processor's time, since tests may share it.
     assert os.times().children_user - before < 1
     for command in ("demo", "serve", "sources", "replay", "prepare", "pretrain", "finetune",
-                    "distill", "scale-model", "evaluate", "import", "export",
+                    "distill", "scale-model", "evaluate", "results", "import", "export",
                     "doctor"):  # fmt: skip
         assert command in result.stdout
 
