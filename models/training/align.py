@@ -16,6 +16,8 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from models.conditioner import EEGConditioner
@@ -32,6 +34,8 @@ TIME_EMBED_DIM = 384
 N_CONCEPTS = 40
 # Of the softmax over pictures and over prototypes, whose cosines lie within a few tenths.
 TEMPERATURE = 0.1
+# What concepts are read with, kept for an alignment that goes on.
+HEAD = "concept_head.safetensors"
 # Weight of the contrast wherever L_clip has any.
 CONTRAST = 0.3
 
@@ -79,7 +83,7 @@ class AlignTask(nn.Module):
         self.eeg_encoder, self.conditioner, self._data = encoder, conditioner, data
         self._strength = strength
         self._clip_weight, self._context_weight = clip_weight, context_weight
-        # Thrown away afterwards. It reads before the last block, which so is left to decide: the
+        # Painting does not need it. It reads before the last block, which so is left to decide: the
         # context that decides is no linear function of what a linear head can read.
         width = encoder.config.embed_dim
         self.concept_head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, n_concepts))
@@ -136,6 +140,25 @@ class AlignTask(nn.Module):
             losses["distance"] = F.mse_loss(context.float(), target)
             loss = loss + self._context_weight * losses["distance"]
         return {"loss": loss, **losses}
+
+
+def read_head(head: nn.Module, path: Path) -> None:
+    """Take over what an earlier alignment left to read concepts with, if there is any.
+
+    Raises
+    ------
+    TrainingError
+        It is damaged, or of other concepts or sizes.
+    """
+    if not path.is_file():
+        return
+    try:
+        head.load_state_dict(load_file(path))
+    except (RuntimeError, SafetensorError) as error:
+        raise TrainingError(
+            f"{path} is damaged, or reads other concepts than the set holds. Delete it to learn "
+            "to read anew, or give --encoder the folder of another alignment."
+        ) from error
 
 
 @torch.no_grad()
@@ -216,9 +239,12 @@ def train(
     def look(_step: int) -> dict[str, float]:
         return score(task, others) if others else {}
 
+    # With a new head, contexts would be told to name what nobody has read yet.
+    read_head(task.concept_head, encoder_folder / HEAD)
     given = {"prepared": prepared, "clip": clip, "encoder": encoder_folder}
     run_stage(out, task, config, say, look, {name: str(path) for name, path in given.items()})
     if processes().is_main_process:
         encoder.save_pretrained(out / "eeg_encoder")
         conditioner.save_pretrained(out / "conditioner")
+        save_file(task.concept_head.state_dict(), out / HEAD)
         say(f"{out} holds the aligned encoder and conditioner.")

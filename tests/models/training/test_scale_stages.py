@@ -185,6 +185,11 @@ def test_alignment_learns_goes_on_from_itself_and_scores_what_is_held_out(
     assert second is not None
     apart = (second.dim_mapper.weight - first.dim_mapper.weight).abs().max()
     assert 0 < apart.item() < 0.02
+    heads = [load_file(tmp_path / name / align.HEAD)["1.weight"] for name in "ab"]
+    assert 0 < (heads[1] - heads[0]).abs().max().item() < 0.02
+    save_file({"1.weight": torch.zeros(2, 2)}, tmp_path / "a" / align.HEAD)
+    with pytest.raises(TrainingError, match="reads other concepts"):
+        align.train(folder / "set", tmp_path / "c", AlignConfig(**SHORT), small, tmp_path / "a")
     epochs = PreparedSet(folder / "set").epochs()
     assert read_encoder(tmp_path / "b", epochs, folder / "set").config.n_times == 64
 
