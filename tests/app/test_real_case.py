@@ -1,7 +1,6 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -159,7 +158,9 @@ def test_noise_has_the_channels_sizes_and_zeros_have_none() -> None:
 def test_alignment_draws_the_epochs_of_the_model() -> None:
     import torch
 
+    from models.training.align import build_conditioner
     from models.training.drawn_align import DrawnAlignTask
+    from models.training.presets import build_encoder
 
     rng = np.random.default_rng(0)
     eeg, label = rng.standard_normal((200, 2, 8)), np.arange(200) % 2
@@ -172,11 +173,11 @@ def test_alignment_draws_the_epochs_of_the_model() -> None:
         def prototypes(self, n: int) -> torch.Tensor:
             return torch.eye(n)
 
-    class Conditioner(torch.nn.Module):
-        time_mapper = torch.nn.Linear(1, 1)
-        config = SimpleNamespace(n_context=16, cross_attention_dim=4)
+        def context_prototypes(self, n: int) -> torch.Tensor:
+            return torch.zeros(n, 16, 4)
 
-    task = DrawnAlignTask(torch.nn.Linear(1, 1), Conditioner(), Pictures(), model)  # type: ignore[arg-type]
+    encoder = build_encoder("headset", 2, 8)
+    task = DrawnAlignTask(encoder, build_conditioner(encoder), Pictures(), model)  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(0)
     rows = task.load(task.draw(generator, 4000))
     for c in range(2):
