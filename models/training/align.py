@@ -85,21 +85,32 @@ class AlignTask(nn.Module):
         self._clip_weight, self._context_weight = clip_weight, context_weight
         # Painting does not need it. It reads before the last block, which so is left to decide: the
         # context that decides is no linear function of what a linear head can read.
+        self._n_read = max(1, len(encoder.blocks) - 1)
         width = encoder.config.embed_dim
         self.concept_head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, n_concepts))
         conditioner.time_mapper.requires_grad_(False)
+        # Several processes wait for the gradient of all that learns.
+        conditioner.mapping.requires_grad_(bool(clip_weight))
+        if not (clip_weight or context_weight):
+            for part in (encoder.blocks[self._n_read :], encoder.norm, conditioner):
+                part.requires_grad_(False)
         self.register_buffer("prototypes", data.prototypes(n_concepts), persistent=False)
         of_contexts = data.context_prototypes(n_concepts)
         self.register_buffer("context_prototypes", of_contexts, persistent=False)
 
     def read(self, eeg: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Epochs (n, channels, times) to logits of concepts (n, n_concepts), and tokens."""
-        encoder, tokens = self.eeg_encoder, self.eeg_encoder.embed(eeg)
-        for number, block in enumerate(encoder.blocks, start=1):
+        """Epochs (n, channels, times) to logits of concepts (n, n_concepts), and their tokens."""
+        tokens = self.eeg_encoder.embed(eeg)
+        for block in self.eeg_encoder.blocks[: self._n_read]:
             tokens = block(tokens)
-            if number == max(1, len(encoder.blocks) - 1):
-                logits = self.concept_head(tokens.mean(1)).float()
-        return logits, encoder.norm(tokens)
+        return self.concept_head(tokens.mean(1)).float(), tokens
+
+    def decide(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens that were read to context and CLIP embedding."""
+        for block in self.eeg_encoder.blocks[self._n_read :]:
+            tokens = block(tokens)
+        context, _, embeds = self.conditioner(self.eeg_encoder.norm(tokens))
+        return context.float(), embeds.float()
 
     def draw(self, generator: torch.Generator, batch: int) -> Rows:
         """Epochs and their variation."""
@@ -121,10 +132,12 @@ class AlignTask(nn.Module):
     def forward(self, rows: Rows) -> dict[str, torch.Tensor]:
         """The sum of all losses that weigh anything."""
         read, tokens = self.read(rows["eeg"])
-        context, _, embeds = self.conditioner(tokens)
-        embeds, seen, label = embeds.float(), rows["is_seen"], rows["label"]
+        seen, label = rows["is_seen"], rows["label"]
         concept = F.cross_entropy(read[seen], label[seen])
         loss, losses = concept, {"concept": concept}
+        if not (self._clip_weight or self._context_weight):
+            return {"loss": loss, **losses}
+        context, embeds = self.decide(tokens)
         if self._clip_weight:
             unit = F.normalize(embeds[seen], dim=1)
             losses["clip"] = clip_loss(rows["image_embeds"], embeds)
@@ -137,7 +150,7 @@ class AlignTask(nn.Module):
             # Other words of the caption stay: their part of the context hardly depends on its.
             named = self.context_prototypes[read.argmax(1)] - self.context_prototypes[label]
             target = rows["context"] + named * seen[:, None, None]
-            losses["distance"] = F.mse_loss(context.float(), target)
+            losses["distance"] = F.mse_loss(context, target)
             loss = loss + self._context_weight * losses["distance"]
         return {"loss": loss, **losses}
 
@@ -173,10 +186,10 @@ def score(task: AlignTask, held_out: ViewedSet) -> dict[str, float]:
         for index in rows.split(256):
             b = held_out.take(index)
             read, tokens = task.read(b.eeg.to(device))
-            context, _, embeds = task.conditioner(tokens)
             label, named = held_out.label[index], read.argmax(1).cpu()
             right["named"].append(named == label)
             if held_out.has_clip:
+                context, embeds = task.decide(tokens)
                 nearest = (embeds @ task.prototypes.T).argmax(1).cpu()
                 right["top1"].append(nearest == label)
                 distance = (context.cpu() - b.context).square().mean((1, 2))

@@ -229,6 +229,7 @@ def test_the_concept_is_read_before_the_last_block(folder: Path) -> None:
     gradients = [block.mlp.fc2.weight.grad for block in encoder.blocks]
     assert all(g is not None and g.abs().sum() > 0 for g in gradients[:-1])
     assert gradients[-1] is None
+    assert all((p.grad is not None) == p.requires_grad for p in task.parameters())
 
 
 def test_the_judge_learns_the_colours_and_says_how_well(folder: Path, tmp_path: Path) -> None:
