@@ -4,6 +4,8 @@ Each way of computing a step runs in a process of its own, whose largest memory 
 tells; the ways take turns. Weights and data are random: speed does not depend on them.
 
     python -m benchmarks.training pretrain "bf16" --size full     # one of them, as JSON
+
+On a GPU with CUDA they run there, and memory is the GPU's.
 """
 
 from __future__ import annotations
@@ -18,9 +20,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 Size = Literal["full", "small"]
@@ -64,14 +69,25 @@ WAYS: dict[str, dict[str, Way]] = {
 BATCH = {"pretrain": 8, "finetune": 1}
 
 
+def default_device() -> torch.device:
+    """The GPU, where there is one."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def peak_memory_mb() -> float:
-    """Largest resident memory of this process, MB."""
+    """Largest memory of this process so far, MB: allocated on the GPU, or resident."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Kilobytes on Linux, bytes on macOS.
     return peak / (1e6 if sys.platform == "darwin" else 1e3)
 
 
-def pretrain_step(way: Way, size: Size) -> tuple[Any, Callable[[], Any]]:
+def pretrain_step(way: Way, size: Size, batch: int) -> tuple[Any, Callable[[], Any]]:
     """The task and its loss for a batch of 128 channels x 512 samples."""
     import torch
 
@@ -79,12 +95,12 @@ def pretrain_step(way: Way, size: Size) -> tuple[Any, Callable[[], Any]]:
 
     autoencoder = build_autoencoder("reference" if size == "full" else "tiny", 128, 512)
     autoencoder.use_gradient_checkpointing(way.is_checkpointed)
-    eeg = torch.randn(BATCH["pretrain"], 128, 512)
+    eeg = torch.randn(batch, 128, 512)
     return autoencoder, lambda: autoencoder(eeg)[0]
 
 
-def finetune_step(way: Way, size: Size) -> tuple[Any, Callable[[], Any]]:
-    """The task and its loss for a row of 512x512 pixels under SD 1.5's U-Net."""
+def finetune_step(way: Way, size: Size, batch: int) -> tuple[Any, Callable[[], Any]]:
+    """The task and its loss for rows of 512x512 pixels under SD 1.5's U-Net."""
     import torch
     from diffusers import DDPMScheduler, UNet2DConditionModel
 
@@ -110,7 +126,6 @@ def finetune_step(way: Way, size: Size) -> tuple[Any, Callable[[], Any]]:
     scheduler = DDPMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False
     )
-    n = BATCH["finetune"]
     # The rows below are given by hand.
     no_epochs: Any = None
     nothing = np.empty((0, 4, 64, 64), np.float16)
@@ -132,17 +147,17 @@ def finetune_step(way: Way, size: Size) -> tuple[Any, Callable[[], Any]]:
     if not way.is_fused:
         unet.set_default_attn_processor()
     rows = {
-        "eeg": torch.randn(n, 128, 512),
-        "latents": torch.randn(n, 4, 64, 64),
-        "image_embeds": torch.randn(n, 768),
-        "noise": torch.randn(n, 4, 64, 64),
-        "t": torch.full((n,), 500),
-        "is_kept": torch.ones(n, dtype=torch.bool),
+        "eeg": torch.randn(batch, 128, 512),
+        "latents": torch.randn(batch, 4, 64, 64),
+        "image_embeds": torch.randn(batch, 768),
+        "noise": torch.randn(batch, 4, 64, 64),
+        "t": torch.full((batch,), 500),
+        "is_kept": torch.ones(batch, dtype=torch.bool),
     }
     return task, lambda: task(rows)["loss"]
 
 
-def measure_way(stage: str, way: Way, size: Size, steps: int) -> dict[str, float]:
+def measure_way(stage: str, way: Way, size: Size, steps: int, batch: int = 0) -> dict[str, float]:
     """Seconds of a step, rows a second and memory, after one step that does not count."""
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -151,7 +166,10 @@ def measure_way(stage: str, way: Way, size: Size, steps: int) -> dict[str, float
     from models.training.stage import build_optimizer, trained_parameters
 
     torch.manual_seed(0)
-    task, loss = (pretrain_step if stage == "pretrain" else finetune_step)(way, size)
+    batch = batch or BATCH[stage]
+    device = default_device()
+    with device:
+        task, loss = (pretrain_step if stage == "pretrain" else finetune_step)(way, size, batch)
     task.train()
     optimizer = build_optimizer(trained_parameters(task), Schedule())
     seconds = []
@@ -160,16 +178,18 @@ def measure_way(stage: str, way: Way, size: Size, steps: int) -> dict[str, float
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         for _ in range(1 + steps):
             begun = time.perf_counter()
-            with torch.autocast("cpu", torch.bfloat16, enabled=way.is_bf16):
+            with torch.autocast(device.type, torch.bfloat16, enabled=way.is_bf16):
                 value = loss()
             value.backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
             seconds.append(time.perf_counter() - begun)
     median = float(np.median(seconds[1:]))
     return {
         "seconds": median,
-        "rows_per_second": BATCH[stage] / median,
+        "rows_per_second": batch / median,
         "peak_mb": peak_memory_mb(),
     }
 
@@ -232,8 +252,9 @@ def main() -> None:
     parser.add_argument("way")
     parser.add_argument("--size", choices=("full", "small"), default="full")
     parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=0)
     a = parser.parse_args()
-    print(json.dumps(measure_way(a.stage, WAYS[a.stage][a.way], a.size, a.steps)))
+    print(json.dumps(measure_way(a.stage, WAYS[a.stage][a.way], a.size, a.steps, a.batch)))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 
 # At strength 1: share of electrodes silenced in half of the epochs, standard deviation of
@@ -11,6 +13,8 @@ SILENCED = 0.1
 GAIN = 0.1
 SHIFT = 1 / 64
 NOISE = 0.2
+# Values of noise that are kept.
+NOISE_BANK = 2**22
 
 
 def draw_augmentation(
@@ -33,12 +37,20 @@ def draw_augmentation(
 
 def augment(eeg: torch.Tensor, drawn: dict[str, torch.Tensor], strength: float) -> torch.Tensor:
     """Vary epochs (n, n_channels, n_times) by what `draw_augmentation` drew."""
-    out = eeg * drawn["gain"][:, :, None]
-    n_times = eeg.shape[2]
-    for row, shift, seed in zip(
-        out, drawn["shift"].tolist(), drawn["noise_seed"].tolist(), strict=True
-    ):
-        row.copy_(row.roll(round(shift * n_times), dims=1))
-        generator = torch.Generator().manual_seed(seed)
-        row += NOISE * strength * torch.randn(row.shape, generator=generator)
+    _, n_channels, n_times = eeg.shape
+    times = torch.arange(n_times) - (drawn["shift"] * n_times).round().long()[:, None]
+    shifted = eeg.gather(2, (times % n_times)[:, None].expand(-1, n_channels, -1))
+    out = torch.mul(shifted, drawn["gain"][:, :, None], out=shifted)
+    if strength:
+        bank = _noise()
+        size = n_channels * n_times
+        first = drawn["noise_seed"] % (len(bank) - size)
+        noise = torch.stack([bank[a : a + size] for a in first.tolist()])
+        out.add_(noise.view_as(out), alpha=NOISE * strength)
     return out
+
+
+@cache
+def _noise() -> torch.Tensor:
+    """White noise, of which every epoch gets a piece: to draw it anew took longer than a step."""
+    return torch.randn(NOISE_BANK, generator=torch.Generator().manual_seed(0))

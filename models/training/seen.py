@@ -14,6 +14,9 @@ import torch
 from models.errors import PreparedSetError, TrainingError
 from models.training.prepared import PreparedSet, Shards
 
+# Pixels that a frozen network sees at once: 16 pictures of Stable Diffusion's size.
+ENCODED = 2**22
+
 Encode = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -44,7 +47,9 @@ def encoded_pictures(path: Path, pictures: Shards, encode: Encode, key: str) -> 
     partial = path.with_suffix(".partial")
     out: np.memmap | None = None
     try:
-        for index in torch.arange(len(pictures)).split(16):
+        height, width, _ = pictures.shape("images")
+        at_once = max(1, ENCODED // (height * width))
+        for index in torch.arange(len(pictures)).split(at_once):
             rows = encode(unit_pictures(pictures, index)).half().cpu().numpy()
             if out is None:
                 shape = (len(pictures), *rows.shape[1:])

@@ -12,6 +12,7 @@ from transformers import CLIPModel
 from models.errors import PreparedSetError
 from models.training.clip import load_clip
 from models.training.prepared import PreparedSet, images_to_tensor
+from models.training.stage import processes
 from models.training.text_to_image import encode_captions
 
 
@@ -105,10 +106,12 @@ class ViewedSet:
     @torch.no_grad()
     def _embed_pictures(self, clip: CLIPModel) -> torch.Tensor:
         parts = []
+        device = processes().device
+        clip.to(device)
         for index in torch.arange(len(self.pictures)).split(128):
-            pixels = images_to_tensor(self.pictures.rows("images", index))
+            pixels = images_to_tensor(self.pictures.rows("images", index)).to(device)
             pooled = clip.vision_model(pixel_values=pixels).pooler_output
-            parts.append(F.normalize(clip.visual_projection(pooled), dim=1))
+            parts.append(F.normalize(clip.visual_projection(pooled), dim=1).cpu())
         return torch.cat(parts)
 
     def prototypes(self, n_concepts: int) -> torch.Tensor:
