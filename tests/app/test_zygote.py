@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -92,14 +93,23 @@ def test_a_killed_zygote_takes_no_worker_along_and_is_replaced(
     assert said[-1] == "The worker process is back."
 
 
-def test_a_worker_whose_zygote_dies_before_the_fork_has_died_too(tmp_path: Path) -> None:
+def test_a_worker_whose_zygote_dies_before_the_fork_has_died_too() -> None:
     zygote = app.processes.Zygote([sys.executable, "-c", "raise SystemExit(3)"], os.environ)
     try:
         worker = zygote.fork()
         while worker.poll() is None:
-            pass
+            time.sleep(0.01)
         assert worker.poll() == 3
         worker.ask_to_end()
         worker.kill()
     finally:
         zygote.kill()
+
+
+def test_a_worker_that_is_not_forked_yet_ends_with_its_zygote() -> None:
+    zygote = app.processes.Zygote([sys.executable, "-c", "import time; time.sleep(60)"], os.environ)
+    worker = zygote.fork()
+    assert worker.poll() is None
+    worker.ask_to_end()
+    zygote.kill()
+    assert worker.poll() == -signal.SIGKILL
