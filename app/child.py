@@ -1,9 +1,9 @@
 """What the three child processes have in common: how they begin, stop and fail.
 
-The supervisor starts a child as `python -m app.<module> FOLDER` with a pipe as its
-standard input. A byte in it asks the child to end. Its end without a byte means that
-the supervisor is gone, however it died: then the child ends too, and takes the session's
-folder away.
+The supervisor starts a child as `python -m app.<module> FOLDER`, or has it forked
+(`app.zygote`), with a pipe as its standard input. A byte in it asks the child to end. Its end
+without a byte means that the supervisor is gone, however it died: then the child ends too, and
+takes the session's folder away.
 """
 
 from __future__ import annotations
@@ -120,16 +120,34 @@ def _watch_parent(folder: Path) -> None:
     os._exit(int(ExitCode.FAILURE))
 
 
+def set_up_logging(child: Child) -> None:
+    """Let this process log as the session's settings say, and libraries warn nobody."""
+    logging.basicConfig(
+        level=child.settings.log_level.upper(),
+        format=f"{child.role}: %(levelname)s %(name)s: %(message)s",
+    )
+    logging.captureWarnings(True)
+    if not child.settings.debug:
+        # What libraries warn their programmers of is nothing for people.
+        logging.getLogger("py.warnings").setLevel(logging.ERROR)
+        warnings.simplefilter("ignore")
+
+
+def session_folder() -> Path:
+    """The session's folder: the last argument of the command."""
+    folder = Path(sys.argv[-1])
+    if not (folder / "session.json").is_file():
+        raise SystemExit(f"There is no session in {folder}; `phosphene serve` starts one.")
+    return folder
+
+
 def begin_child(role: Role) -> Child:
     """Set up this process as the child `role`, as its first act.
 
     SIGTERM sets `Child.stop`, SIGINT is left to the supervisor, and a thread watches
-    the parent. The session's folder is the last argument of the command.
+    the parent. For the session's folder see `session_folder`.
     """
-    folder = Path(sys.argv[-1])
-    if not (folder / "session.json").is_file():
-        raise SystemExit(f"There is no session in {folder}; `phosphene serve` starts one.")
-    child = Child(role, folder)
+    child = Child(role, session_folder())
 
     def on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         child.stop.set()
@@ -137,13 +155,5 @@ def begin_child(role: Role) -> Child:
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_watch_parent, args=(child.folder,), daemon=True).start()
-    logging.basicConfig(
-        level=child.settings.log_level.upper(),
-        format=f"{role}: %(levelname)s %(name)s: %(message)s",
-    )
-    logging.captureWarnings(True)
-    if not child.settings.debug:
-        # What libraries warn their programmers of is nothing for people.
-        logging.getLogger("py.warnings").setLevel(logging.ERROR)
-        warnings.simplefilter("ignore")
+    set_up_logging(child)
     return child

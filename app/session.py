@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import secrets
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
 from app.bus import Bus, Publisher, Subscriber
-from app.child import Role, read_error, write_session
+from app.child import ROLES, Role, read_error, write_session
 from app.cores import worker_threads
 from app.errors import ChildFailedError, ExitCode
 from app.messages import pack
+from app.processes import Process, Started, Zygote
 from app.rights import page_address
 from app.settings import Settings, child_environment
 from app.summary import Summary, write_summary
+from app.zygote import adopt_orphans
 
-MODULES: dict[Role, str] = {
+MODULES: dict[Role | Literal["zygote"], str] = {
     "acquisition": "app.acquire",
     "worker": "app.worker",
     "server": "app.server",
+    "zygote": "app.zygote",
 }
 FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.2, 5.0
 # A child that ran this long starts its next back-off from the beginning (seconds).
@@ -39,10 +42,11 @@ PATIENCE = 3.0
 TICK = 0.05
 
 ChildState = Literal["running", "restarting", "failed", "finished"]
+Commands = Mapping[Role | Literal["zygote"], Sequence[str]]
 
 
-def child_commands(folder: Path) -> dict[Role, list[str]]:
-    """How the children are started. -P: an `app` in the working directory is not ours."""
+def child_commands(folder: Path) -> Commands:
+    """How each is started. -P: an `app` in the working directory is not ours."""
     return {
         role: [sys.executable, "-P", "-m", module, str(folder)] for role, module in MODULES.items()
     }
@@ -65,35 +69,29 @@ def _manner(status: int) -> str:
 class _Watched:
     """One child process and what became of its predecessors."""
 
-    def __init__(self, role: Role, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, role: Role, begin: Callable[[], Process]) -> None:
         self.role = role
         self.state: ChildState = "running"
         self.message = ""
         self.restarts = 0
         self.was_ever_ready = False
         self.early_deaths = 0
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Process | None = None
         self.restart_at = 0.0
-        self._command = command
-        self._environment = environment
+        self._begin = begin
         self._started = 0.0
         self._back_off = FIRST_BACK_OFF
 
     def start(self) -> None:
         self._started = time.monotonic()
-        # A session of its own: the terminal's Ctrl-C is for the supervisor alone.
-        self.process = subprocess.Popen(
-            self._command,
-            stdin=subprocess.PIPE,
-            env=self._environment,
-            start_new_session=True,
-        )
+        self.process = self._begin()
 
     def ended(self) -> int | None:
         """The exit status, once, when the process has ended."""
         if self.process is None or (status := self.process.poll()) is None:
             return None
-        self._close_pipe()
+        # A fork whose zygote died meanwhile may come yet: it shall not think that we are gone.
+        self.process.ask_to_end()
         self.process = None
         return status
 
@@ -108,23 +106,6 @@ class _Watched:
         self.state = "restarting"
         self.restarts += 1
         return wait
-
-    def ask_to_end(self) -> None:
-        if self.process and self.process.stdin:
-            with suppress(OSError):  # it may just have ended by itself
-                self.process.stdin.write(b"\n")
-                self.process.stdin.flush()
-            self._close_pipe()
-
-    def kill(self) -> None:
-        if self.process:
-            self.process.kill()
-            self.process.wait()
-
-    def _close_pipe(self) -> None:
-        if self.process and self.process.stdin:
-            with suppress(OSError):
-                self.process.stdin.close()
 
     def to_dict(self) -> dict[str, Any]:
         return {"state": self.state, "restarts": self.restarts, "message": self.message}
@@ -146,7 +127,8 @@ class Session:
     settings : of the session; the port is not 0.
     say : takes sentences for the terminal.
     on_address : called once, when there is a page and EEG for it.
-    commands : makes the children's commands from the session's folder.
+    commands : makes the children's commands from the session's folder. The worker is forked by
+        the one called "zygote", if there is one and the system can do it.
     """
 
     def __init__(
@@ -154,7 +136,7 @@ class Session:
         settings: Settings,
         say: Callable[[str], None],
         on_address: Callable[[Addresses], None],
-        commands: Callable[[Path], Mapping[Role, Sequence[str]]] = child_commands,
+        commands: Callable[[Path], Commands] = child_commands,
     ) -> None:
         self._settings = settings
         self._say = say
@@ -167,6 +149,7 @@ class Session:
         self._is_address_told = False
         self._bus: Subscriber
         self._children: dict[Role, _Watched] = {}
+        self._zygote: Zygote | None = None
 
     def addresses(self) -> Addresses:
         """Where the page is; tokens stand in the fragment, which no log sees."""
@@ -219,12 +202,18 @@ class Session:
                 signal.signal(number, handler)
 
     def _start(self, folder: Path) -> None:
+        commands = self._commands(folder)
         threads = {"worker": worker_threads(self._settings.threads)}
-        for role, command in self._commands(folder).items():
+        for role in (role for role in ROLES if role in commands):
             environment = child_environment(threads.get(role, 1))
-            child = _Watched(role, command, environment)
-            self._children[role] = child
-            child.start()
+            begin: Callable[[], Process] = partial(Started, commands[role], environment)
+            if role == "worker" and "zygote" in commands and adopt_orphans():
+                # OpenBLAS would begin threads with NumPy's import, and so before the fork.
+                environment["OPENBLAS_NUM_THREADS"] = "1"
+                self._zygote = Zygote(commands["zygote"], environment)
+                begin = self._zygote.fork
+            self._children[role] = _Watched(role, begin)
+            self._children[role].start()
 
     def _watch(self, folder: Path, bus: Bus, started: float) -> None:
         publisher = bus.publisher("telemetry")
@@ -233,6 +222,8 @@ class Session:
             self._take_in(TICK)
             for child in self._children.values():
                 self._attend(child, folder)
+            if self._zygote:
+                self._zygote.attend()
             last_told = self._tell(publisher, last_told)
             duration = self._settings.duration
             if duration and time.monotonic() - started >= duration:
@@ -299,12 +290,13 @@ class Session:
 
     def _end(self) -> None:
         """Ask every child to end, and kill what has not after `PATIENCE`."""
-        for child in self._children.values():
-            child.ask_to_end()
+        processes = [child.process for child in self._children.values() if child.process]
+        for process in processes:
+            process.ask_to_end()
+        if self._zygote:
+            self._zygote.kill()
         deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline and any(
-            child.process and child.process.poll() is None for child in self._children.values()
-        ):
+        while time.monotonic() < deadline and any(process.poll() is None for process in processes):
             self._take_in(TICK)
-        for child in self._children.values():
-            child.kill()
+        for process in processes:
+            process.kill()

@@ -33,6 +33,9 @@ SILENCE = 3.0
 
 NOT_HEARD: dict[str, Any] = {"t": float("-inf"), "state": "starting", "message": ""}
 
+# The worker's libraries load for seconds before it can say so itself.
+WORKER_NOT_HEARD = {**NOT_HEARD, "message": "The bundle is being loaded."}
+
 
 @cache
 def _characters() -> dict[str, str]:
@@ -55,7 +58,7 @@ class SessionState:
         self._source = source
         self._bundle = bundle
         self._acquisition = NOT_HEARD
-        self._worker = NOT_HEARD
+        self._worker = WORKER_NOT_HEARD
         self._children: dict[str, dict[str, Any]] = {}
         self._seen: dict[str, Any] | None = None
         self._latency = {name: deque[float](maxlen=WINDOW) for name in ("painted", "drawn")}
@@ -134,9 +137,10 @@ class SessionState:
     @property
     def overdue(self) -> Action | None:
         """What the operator asked for and the worker does not do: it was started again."""
-        if self._worker is NOT_HEARD or self._is_paused_wanted in (None, self._is_worker_paused):
+        wanted = self._is_paused_wanted
+        if self._worker is WORKER_NOT_HEARD or wanted in (None, self._is_worker_paused):
             return None
-        return "pause" if self._is_paused_wanted else "resume"
+        return "pause" if wanted else "resume"
 
     @property
     def sentence(self) -> str:
@@ -162,8 +166,8 @@ class SessionState:
             state, message = last["state"], last["message"]
             if child["state"] != "running":
                 state, message = child["state"], child["message"]
-            elif t - last["t"] > SILENCE:
-                state = "starting" if last is NOT_HEARD else "silent"
+            elif state != "starting" and t - last["t"] > SILENCE:
+                state = "silent"
             report[role] = {"state": state, "message": message}
             is_well &= state in ("running", "ready", "finished", "stalled", "reconnecting")
         return is_well, report

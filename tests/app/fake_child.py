@@ -1,4 +1,7 @@
-"""A child process for tests of the supervisor: python fake_child.py ROLE MANNER PIDS FOLDER."""
+"""A child process for tests of the supervisor: python fake_child.py ROLE MANNER PIDS FOLDER.
+
+ROLE is app.zygote for one that forks workers of this manner.
+"""
 
 import json
 import os
@@ -8,8 +11,21 @@ import time
 from pathlib import Path
 
 role, manner, pids = sys.argv[1:4]
-count = Path(pids) / f"{role}.{len(list(Path(pids).glob(f'{role}.*')))}"
-count.write_text(str(os.getpid()))
+
+
+def note_pid() -> None:
+    name = role.removeprefix("app.")
+    count = len(list(Path(pids).glob(f"{name}.*")))
+    (Path(pids) / f"{name}.{count}").write_text(str(os.getpid()))
+
+
+note_pid()
+if role == "app.zygote":
+    from app.zygote import serve_forks
+
+    serve_forks()
+    role = "worker"
+    note_pid()
 
 if manner == "deaf":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ import pytest
 import app.session
 from app.child import ROLES, Role
 from app.errors import ChildFailedError, ExitCode, SummaryError
-from app.session import Addresses, Session, child_commands
+from app.session import Addresses, Commands, Session, child_commands
 from app.settings import Settings
 from app.summary import Summary, check_writable, percentiles, write_summary
 
@@ -22,12 +22,18 @@ FAKE = Path(__file__).with_name("fake_child.py")
 FULL_DISK = Path("/dev/full")
 
 
-def fakes(pids: Path, **manners: str) -> Callable[[Path], dict[Role, Sequence[str]]]:
+def fakes(pids: Path, has_zygote: bool = True, **manners: str) -> Callable[[Path], Commands]:
     """Commands of fake children; `manners` by role, "well" where none is named."""
-    return lambda folder: {
-        role: [sys.executable, str(FAKE), role, manners.get(role, "well"), str(pids), str(folder)]
-        for role in ROLES
-    }
+
+    def command(name: str, role: Role, folder: Path) -> list[str]:
+        return [sys.executable, str(FAKE), name, manners.get(role, "well"), str(pids), str(folder)]
+
+    def commands(folder: Path) -> Commands:
+        started: Commands = {role: command(role, role, folder) for role in ROLES}
+        zygote: Commands = {"zygote": command("app.zygote", "worker", folder)}
+        return {**started, **zygote} if has_zygote else started
+
+    return commands
 
 
 def pid_of(pids: Path, role: str, generation: int = 0) -> int:
@@ -46,15 +52,16 @@ def interrupt() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_ctrl_c_ends_all_children_and_writes_the_summary(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_zygote", [False, True])
+def test_ctrl_c_ends_all_children_and_writes_the_summary(tmp_path: Path, has_zygote: bool) -> None:
     out = tmp_path / "summary.json"
     said: list[str] = []
     settings = Settings(duration=60, summary=str(out))
-    session = Session(settings, said.append, lambda _: interrupt(), fakes(tmp_path))
+    session = Session(settings, said.append, lambda _: interrupt(), fakes(tmp_path, has_zygote))
 
     session.run()
 
-    assert not any(is_alive(pid_of(tmp_path, role)) for role in ROLES)
+    assert not any(is_alive(int(path.read_text())) for path in tmp_path.glob("*.0"))
     assert said == []
     summary = json.loads(out.read_text())
     assert summary["duration_s"] < 30
@@ -94,7 +101,8 @@ def test_no_address_is_told_before_there_is_eeg(tmp_path: Path) -> None:
     assert said == []
 
 
-def test_a_killed_child_is_started_again_and_counted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_zygote", [False, True])
+def test_a_killed_child_is_started_again_and_counted(tmp_path: Path, has_zygote: bool) -> None:
     out = tmp_path / "summary.json"
     said: list[str] = []
 
@@ -108,7 +116,7 @@ def test_a_killed_child_is_started_again_and_counted(tmp_path: Path) -> None:
         settings,
         say,
         lambda _: os.kill(pid_of(tmp_path, "worker"), signal.SIGKILL),
-        fakes(tmp_path),
+        fakes(tmp_path, has_zygote),
     ).run()
 
     assert said[0] == (
@@ -224,7 +232,8 @@ def test_nothing_is_left_when_the_supervisor_is_killed(tmp_path: Path) -> None:
     ) as supervisor:
         assert supervisor.stdout is not None
         assert supervisor.stdout.readline() == "up\n"
-        pids = [pid_of(tmp_path, role) for role in ROLES]
+        pids = [int(path.read_text()) for path in tmp_path.glob("*.0")]
+        assert len(pids) == (4 if sys.platform == "linux" else 3)
         assert all(map(is_alive, pids))
         supervisor.kill()
 
