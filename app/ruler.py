@@ -156,6 +156,28 @@ class Ruler:
             self.say(from_noise.row(f"{name}, noise alone"))
             reliability(np.concatenate(posteriors), np.concatenate(answers.label), self.say)
 
+    def observe_elsewhere(self, n_sessions: Sequence[int]) -> None:
+        """Rows of observers that know other sessions of the subject, and take their mean.
+
+        Electrodes and responses differ from session to session: without a word about the new one,
+        a decoder can hardly do better, however much it has learnt from.
+        """
+        clean = without_artefacts(self.parameters)
+        answers = {n: Answers() for n in n_sessions}
+        for number in range(self.n_subjects):
+            epochs, total = None, np.zeros(())
+            for session in range(max(n_sessions)):
+                known = SimulatedSubject(number, session, parameters=clean)
+                observer = IdealObserver(known, SPEC)
+                if epochs is None:
+                    new = SimulatedSubject(number, TEST, parameters=clean)
+                    epochs = epochs_of(new, observer.spec, self.n_trials)
+                total = total + observer.log_likelihood(epochs[0])
+                if session + 1 in answers:
+                    answers[session + 1].add(total.argmax(axis=1), epochs)
+        for n, kept in answers.items():
+            self.say(kept.row(f"observers that know {n} other session{'s' * (n > 1)}"))
+
     def decode(self, per_concept: Sequence[int], others: Sequence[int]) -> None:
         """Rows of window means and shrinkage LDA: of the same subject, then of other subjects."""
         tests = [self._features(number, TEST, self.n_trials) for number in range(self.n_subjects)]
@@ -220,12 +242,14 @@ def main() -> None:
     parser.add_argument("--subjects", type=int, default=5, help="Tested.")
     parser.add_argument("--trials", type=int, default=400, help="Tested with each subject.")
     parser.add_argument("--per-concept", type=int, nargs="*", default=[20], help="LDA's.")
+    parser.add_argument("--elsewhere", type=int, nargs="*", default=[1, 8], help="Sessions.")
     parser.add_argument("--others", type=int, nargs="*", default=[10, 20], help="LDA's subjects.")
     a = parser.parse_args()
     parameters = DIFFICULTIES[a.difficulty]
     ruler = Ruler(parameters, a.subjects, a.trials, partial(print, flush=True))
     ruler.say(", ".join(f"{name} {value}" for name, value in parameters.to_dict().items()))
     ruler.decode(a.per_concept, a.others)
+    ruler.observe_elsewhere(a.elsewhere)
     for n_electrodes in ELECTRODES:
         ruler.observe("marker-locked", n_electrodes)
     ruler.observe("sliding", len(CH_NAMES))

@@ -226,6 +226,6 @@ def read_held_out(bundle: Path, data: PreparedSet) -> dict[str, torch.Tensor] | 
     if not path.is_file():
         return None
     with safe_open(path, framework="pt") as file:
-        if file.metadata()["prepared"] != data.digest():
+        if (file.metadata() or {}).get("prepared") != data.digest():
             return None
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

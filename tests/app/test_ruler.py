@@ -53,10 +53,15 @@ def test_observer_and_lda_are_measured_on_the_same_subjects() -> None:
     said: list[str] = []
     ruler = Ruler(DIFFICULTIES["demo"], n_subjects=1, n_trials=60, say=said.append)
     ruler.decode(per_concept=[3], others=[1])
+    ruler.observe_elsewhere([1])
     ruler.observe("marker-locked", 4)
     rows = [line.split("|")[1].strip() for line in said]
     assert rows == [
         "LDA, 3 epochs per concept of other sessions",
         "LDA of 1 other subjects, 10 per concept of each",
+        "observers that know 1 other session",
         "ideal observer, marker-locked, 4 electrodes",
     ]
+    share = [float(re.findall(r"\| (\d+\.\d)% \(", line)[0]) for line in said]
+    # It knows more of the subject than sixty-odd trials tell, and all electrodes.
+    assert share[2] > max(share[0], share[3])
