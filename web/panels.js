@@ -13,6 +13,11 @@ const HONESTY = {
   live: "A person is wearing the headset now.",
 };
 
+// Seconds from the newest sample of an epoch to its middle, where the response to a picture is.
+const HALF_EPOCH = 0.5;
+// Changes of what is seen that are remembered: pictures come one or two seconds after them.
+const SEEN_KEPT = 16;
+
 /**
  * The element with an id, which the page has.
  * @param {string} id
@@ -44,6 +49,8 @@ function seconds(latency) {
 }
 
 export class Panels {
+  /** @type {import("./wire.js").Seen[]} */
+  #seen = [];
   #head = new Head(/** @type {SVGSVGElement} */ (/** @type {unknown} */ (byId("head"))));
   #rows = Array.from({ length: 5 }, () => {
     const row = document.createElement("li");
@@ -58,7 +65,9 @@ export class Panels {
    * Show what a frame says of itself.
    * @param {FrameHeader} header
    */
-  showFrame({ concepts, chance, is_sure }) {
+  showFrame({ concepts, chance, is_sure, t_eeg }) {
+    const then = this.#seen.findLast(({ t }) => t <= t_eeg - HALF_EPOCH);
+    write("seen-then", then ? `from EEG while ${then.is_on ? then.name : "nothing"} was seen` : "");
     const best = concepts[0];
     write("decoded", best && is_sure ? best.name : "not sure");
     write("decoded-character", best && is_sure ? best.character : "");
@@ -116,7 +125,11 @@ export class Panels {
   /** @param {StateHeader["seen"]} seen */
   #showSeen(seen) {
     byId("seen-panel").hidden = seen === null;
-    if (seen === null) return;
+    if (seen === null) {
+      this.#seen = [];
+      return;
+    }
+    if (seen.t !== this.#seen.at(-1)?.t) this.#seen = [...this.#seen, seen].slice(-SEEN_KEPT);
     write("seen", seen.is_on ? seen.name : "nothing now");
     write("seen-character", seen.is_on ? seen.character : "");
     const picture = /** @type {HTMLImageElement} */ (byId("seen-picture"));

@@ -34,6 +34,14 @@ const PREFIX = 8;
  * @property {number} sfreq
  */
 /**
+ * @typedef {object} Seen
+ * @property {string} name
+ * @property {string} character
+ * @property {string} picture address of a small picture, or ""
+ * @property {boolean} is_on
+ * @property {number} t session time of its onset, or of its offset
+ */
+/**
  * @typedef {object} StateHeader
  * @property {string} honesty
  * @property {string} source
@@ -43,7 +51,7 @@ const PREFIX = 8;
  * @property {string} fidelity_text
  * @property {string} sentence
  * @property {Quality[]} quality
- * @property {{name: string, character: string, picture: string, is_on: boolean} | null} seen
+ * @property {Seen | null} seen
  * @property {{painted: Percentiles, drawn: Percentiles}} latency_ms
  * @property {number} frames_per_second
  * @property {boolean} is_operator

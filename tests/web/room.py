@@ -134,11 +134,12 @@ class Room:
         concepts: tuple[tuple[str, str, float], ...] = CONCEPTS,
         is_sure: bool = True,
         honesty: str = "simulated",
+        age: float = 0.6,
     ) -> None:
         self._n_pictures += 1
         header = {
             "number": self._n_pictures, "epoch": self._n_pictures,
-            "kind": "sliding", "t_eeg": time.monotonic() - 0.6, "t_painted": time.monotonic(),
+            "kind": "sliding", "t_eeg": time.monotonic() - age, "t_painted": time.monotonic(),
             "seed": 0, "height": rgb.shape[0], "width": rgb.shape[1],
             "concepts": [{"name": n, "character": c, "confidence": p} for n, c, p in concepts],
             "chance": 0.025, "is_sure": is_sure, "honesty": honesty,

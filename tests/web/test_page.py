@@ -135,6 +135,27 @@ def test_what_is_decoded_stands_beside_what_is_seen(page: Any, room: Room) -> No
     assert not page.locator("#seen-picture").is_visible()
 
 
+def test_a_picture_says_what_was_seen_in_its_epoch_and_not_what_is_seen_now(
+    page: Any, room: Room
+) -> None:
+    begin(page, room)
+    room.acquire()
+    room.mark("onset/cat")
+    wait_for_text(page, "seen", "cat")
+    time.sleep(0.5)
+    room.mark("onset/grating")
+    wait_for_text(page, "seen", "grating")
+    # The epoch's middle lies half a second before its last sample.
+    room.show(plain(TEAL), age=0.0)
+    wait_for_text(page, "seen-then", "from EEG while cat was seen")
+    room.mark("offset")
+    wait_for_text(page, "seen", "nothing now")
+    room.show(plain(TEAL), age=-1.0)
+    wait_for_text(page, "seen-then", "from EEG while nothing was seen")
+    room.show(plain(TEAL), age=60.0)
+    wait_for_text(page, "seen-then", "")
+
+
 def test_traces_move_and_gaps_stay_empty(page: Any, room: Room) -> None:
     begin(page, room)
     room.acquire()
@@ -232,8 +253,9 @@ def test_a_child_that_restarts_is_told_in_one_sentence(page: Any, room: Room) ->
     room.supervise(worker=restarting)
     wait_until(lambda: "killed" in text(page, "sentence"))
     assert page.locator("#sentence[role=status][aria-live=polite]").is_visible()
+    # No worker has been heard in this room.
     room.supervise(worker={"state": "running", "restarts": 1, "message": ""})
-    wait_for_text(page, "sentence", "")
+    wait_for_text(page, "sentence", "The bundle is being loaded.")
 
 
 def test_the_page_comes_back_without_reload_when_the_server_does(page: Any, room: Room) -> None:
