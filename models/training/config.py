@@ -42,7 +42,8 @@ Augment = Annotated[
     "Strength of variation of the EEG (gains, silent electrodes, shifts, noise); 0: none.",
 ]
 LearntEpochs = Annotated[
-    Literal["marker-locked", "sliding", "both"], "Epochs that are learnt from."
+    Literal["marker-locked", "sliding", "both"],
+    "Epochs that are learnt from; of both kinds, half each.",
 ]
 SamplerSteps = Annotated[int, "U-Net steps for a picture, noted in the bundle."]
 

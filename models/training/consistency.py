@@ -83,7 +83,7 @@ class DistillTask(nn.Module):
     def draw(self, generator: torch.Generator, batch: int) -> Rows:
         """Epochs, noise, places on the way, and the EEG's variation."""
         rows = {
-            "chosen": torch.randint(len(self._seen), (batch,), generator=generator),
+            "chosen": self._seen.draw(generator, batch),
             "noise": torch.randn(batch, *self._latents.shape[1:], generator=generator),
             "place": torch.randint(len(self.timesteps), (batch,), generator=generator),
         }

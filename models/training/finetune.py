@@ -94,7 +94,7 @@ class FinetuneTask(nn.Module):
         """Epochs, noise, timesteps, which conditions are dropped, and the EEG's variation."""
         c = self._config
         rows = {
-            "chosen": torch.randint(len(self._seen), (batch,), generator=generator),
+            "chosen": self._seen.draw(generator, batch),
             "noise": torch.randn(batch, *self._latents.shape[1:], generator=generator),
             "t": torch.randint(len(self.denoising.alphas_cumprod), (batch,), generator=generator),
             "is_kept": torch.rand(batch, generator=generator) >= c.condition_dropout,

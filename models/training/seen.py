@@ -105,9 +105,25 @@ class SeenEpochs:
     def _take(self, index: torch.Tensor) -> None:
         self.index = index
         self.image_id, self.label = self.epochs["image_id"][index], self.epochs["label"][index]
+        self._is_locked = self.epochs["is_locked"][index] == 1
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def draw(self, generator: torch.Generator, n: int) -> torch.Tensor:
+        """Places of `n` random epochs; half of each kind where there are both.
+
+        There are twice as many sliding windows, and in most of them little of the response.
+        """
+        is_locked = self._is_locked
+        kinds = [k for k in (is_locked.nonzero()[:, 0], (~is_locked).nonzero()[:, 0]) if len(k)]
+        sizes = [n - n // 2, n // 2] if len(kinds) == 2 else [n]
+        return torch.cat(
+            [
+                kind[torch.randint(len(kind), (size,), generator=generator)]
+                for kind, size in zip(kinds, sizes, strict=True)
+            ]
+        )
 
     def part(self, places: torch.Tensor) -> SeenEpochs:
         """Those at `places` (n,)."""

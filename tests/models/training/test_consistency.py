@@ -54,6 +54,9 @@ class Seen:
         self.image_id = torch.zeros(8, dtype=torch.int64)
         self.epochs = SimpleNamespace(shape=lambda _name: (1, 4))
 
+    def draw(self, generator: torch.Generator, n: int) -> torch.Tensor:
+        return torch.randint(len(self), (n,), generator=generator)
+
     def __len__(self) -> int:
         return 8
 
