@@ -210,6 +210,8 @@ class Session:
             if role == "worker" and "zygote" in commands and adopt_orphans():
                 # OpenBLAS would begin threads with NumPy's import, and so before the fork.
                 environment["OPENBLAS_NUM_THREADS"] = "1"
+                # Whoever asks PyTorch for a GPU would begin CUDA, which no fork survives.
+                environment["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
                 self._zygote = Zygote(commands["zygote"], environment)
                 begin = self._zygote.fork
             self._children[role] = _Watched(role, begin)
