@@ -41,7 +41,7 @@ PRESETS: dict[PresetName, Preset] = {
     # The same sizes, and the same function in pre-training and fine-tuning.
     "phosphene": Preset(4, 1024, 24, 16, 1.0, 512, 8, 16),
     # The scale model's: tokens of 64 ms at 250 Hz.
-    "scale": Preset(16, 256, 4, 8, 2.0, 128, 2, 4),
+    "scale": Preset(16, 256, 6, 8, 4.0, 128, 2, 4),
     # For a handful of electrodes and a few hundred trials: tokens of 62 ms at 64 Hz.
     "headset": Preset(4, 64, 2, 4, 2.0, 32, 1, 4),
     "tiny": Preset(8, 32, 1, 2, 1.0, 16, 1, 2),

@@ -74,9 +74,9 @@ class TextToImageConfig(Schedule):
 class AlignConfig(Schedule):
     """Settings of the alignment with CLIP; every field is a flag."""
 
-    steps: Steps = 1100
+    steps: Steps = 1300
     batch: Batch = 128
-    lr: Rate = 1e-3
+    lr: Rate = 3e-4
     weight_decay: WeightDecay = 0.05
     ema_decay: EmaDecay = 0.99
     precision: Precision = "bf16"
