@@ -20,6 +20,7 @@ from models.training import clip, judge
 from models.training.config import FinetuneConfig, PretrainConfig, Schedule
 from models.training.finetune import finetune
 from models.training.pretrain import pretrain
+from models.training.stage import has_vectors_of_bf16
 
 BASE = "weights/scale-model"
 
@@ -36,13 +37,13 @@ class Rehearsal:
     trials : held-out trials that are painted and scored.
     """
 
-    sessions: int = 6
-    seconds: float = 600.0
+    sessions: int = 5
+    seconds: float = 400.0
     pictures: int = 2000
     clip_steps: int = 50
-    judge_steps: int = 100
+    judge_steps: int = 60
     pretrain_steps: int = 40
-    finetune_steps: int = 120
+    finetune_steps: int = 60
     trials: int = 20
 
 
@@ -68,7 +69,8 @@ def rehearse(settings: Settings, out: Path, amount: Rehearsal, say: Callable[[st
         spec = read_epoch_spec(find_bundle(BASE))
         wanted = Wanted(spec, seconds=amount.seconds, with_images=True)
         prepare_sources(sets["eeg"], names, wanted, say)
-    fast: dict[str, Any] = {"precision": "bf16", "warmup": 20, "save_every": 50}
+    precision = "bf16" if has_vectors_of_bf16() else "fp32"
+    fast: dict[str, Any] = {"precision": precision, "warmup": 20, "save_every": 50}
     clip.train(sets["pictures"], out / "clip", Schedule(amount.clip_steps, 64, 1e-3, **fast), say)
     judge.train(
         sets["pictures"],
