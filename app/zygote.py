@@ -21,6 +21,8 @@ from app.child import Child, session_folder, set_up_logging
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
+REFUSED = "The system lets no worker begin ({}). Close other programs, or raise the limit."
+
 
 def _prctl(option: int, value: int) -> bool:
     unused = ctypes.c_ulong(0)
@@ -35,12 +37,22 @@ def adopt_orphans() -> bool:
 
 def _fork(door: socket.socket, pipe: int) -> bool:
     """Fork a worker whose standard input is `pipe`; True in the worker."""
-    if middle := os.fork():
+    try:
+        middle = os.fork()
+    except OSError as error:
+        raise SystemExit(REFUSED.format(error.strerror)) from error
+    if middle:
         os.close(pipe)
-        os.waitpid(middle, 0)
+        if os.waitpid(middle, 0)[1]:
+            # The supervisor sees the zygote end, and begins again after a while.
+            raise SystemExit(REFUSED.format("no second process"))
         return False
     # The worker's parent ends at once: the supervisor becomes its parent (`adopt_orphans`).
-    if worker := os.fork():
+    try:
+        worker = os.fork()
+    except OSError:
+        os._exit(1)
+    if worker:
         door.send(str(worker).encode())
         os._exit(0)
     os.setsid()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -113,3 +114,23 @@ def test_a_worker_that_is_not_forked_yet_ends_with_its_zygote() -> None:
     worker.ask_to_end()
     zygote.kill()
     assert worker.poll() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("refused", [1, 2])
+def test_a_fork_that_the_system_refuses_ends_the_zygote_with_a_sentence(refused: int) -> None:
+    # In a process of its own: half of it goes on in forks.
+    code = (
+        "import os, socket, app.zygote as zygote\n"
+        "fork, calls = os.fork, []\n"
+        "def limited():\n"
+        "    calls.append(0)\n"
+        f"    if len(calls) == {refused}:\n"
+        "        raise BlockingIOError(11, 'Resource temporarily unavailable')\n"
+        "    return fork()\n"
+        "os.fork = limited\n"
+        "zygote._fork(socket.socketpair()[0], os.open(os.devnull, os.O_RDONLY))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith("The system lets no worker begin (")
+    assert done.stderr.count("\n") == 1
