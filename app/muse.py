@@ -23,7 +23,7 @@ from acquisition.epoch_spec import EpochSpec, Normalisation
 from acquisition.source import SourceOptions
 from app import face_house, gratings
 from app.errors import SettingsError
-from app.face_house_reader import read_sketch
+from app.face_house_reader import SHOWN, read_sketch
 from app.grating_reader import read_grating
 from app.prepare import Wanted, prepare_sources
 from models.training.lda import Windows, candidates
@@ -77,6 +77,8 @@ class Case:
     captions : of the pictures, for the image model.
     families : of the pictures; what is easier to tell than the picture itself.
     read : a picture to a score for each of `names`, from the picture alone.
+    shown_from : least score of a picture that shows what is read, and not just more of it
+        than of the others.
     held_out : column of the prepared set whose values are held out together.
     about : what the pictures are, for the reports.
     """
@@ -88,6 +90,7 @@ class Case:
     captions: tuple[str, ...]
     families: tuple[int, ...]
     read: Callable[[np.ndarray], np.ndarray]
+    shown_from: float
     held_out: str
     about: str
 
@@ -178,11 +181,6 @@ def _read_grating(picture: np.ndarray) -> np.ndarray:
     return scores
 
 
-def _read_sketch(picture: np.ndarray) -> np.ndarray:
-    towards_face = read_sketch(picture)
-    return np.array([-towards_face, towards_face])
-
-
 _CODES = {
     name: (band, orientation)
     for name, (band, orientation) in zip(
@@ -203,6 +201,8 @@ CASES = {
         captions=gratings.CAPTIONS,
         families=(0, 0, 0, 0, 1, 1, 1, 1),
         read=_read_grating,
+        # Whatever has light and shade is a grating of some frequency.
+        shown_from=0.0,
         held_out="position",
         about="the middle 3 x 3 degrees of the gratings that were shown, drawn again",
     ),
@@ -213,7 +213,8 @@ CASES = {
         draw=_draw_sketch,
         captions=face_house.CAPTIONS,
         families=(0, 1),
-        read=_read_sketch,
+        read=read_sketch,
+        shown_from=SHOWN,
         held_out="run",
         about="drawn stand-ins for a face and a house; which photographs were shown is not known",
     ),

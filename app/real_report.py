@@ -186,6 +186,11 @@ def _told(question: Question, one: Painted, group: np.ndarray) -> Measured:
     return measure(lambda r, _: question.figure(one.read["trials"][r], one.label[r]), group)
 
 
+def is_shown(case: Case, one: Painted) -> np.ndarray:
+    """Whether each picture shows what is read in it, (n,)."""
+    return np.asarray(one.read["trials"].max(axis=1) >= case.shown_from)
+
+
 def _spread(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(np.std(values))
 
@@ -242,6 +247,7 @@ def write_report(
         "n_seeds": len(painted),
         "specs": specs,
         "guidance": guidance,
+        "shown": float(np.mean([is_shown(case, p).mean() for p in painted])),
         "captions_read_rightly": captions,
         "scores": scores,
     }
@@ -307,7 +313,8 @@ def _text(whole: dict[str, Any]) -> str:
         "Epochs of the folds: " + "; ".join(whole["specs"]) + ". Strongest LDA: "
         + ". ".join(f"{t}: " + "; ".join(s["strongest_specs"]) for t, s in scores.items()) + ".",
         "",
-        f"Captions read rightly, by guidance: {captions}. Chosen: {whole['guidance']:g}.",
+        f"Captions read rightly, by guidance: {captions}. Chosen: {whole['guidance']:g}. "
+        f"{whole['shown']:.1%} of the pictures show what is read in them, and not just a trace.",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 

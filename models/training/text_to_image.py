@@ -212,7 +212,6 @@ def train(
     clip_folder: Path,
     say: Callable[[str], None] = print,
     channels: tuple[int, int, int] = (96, 128, 192),
-    scheduler: DDIMScheduler | None = None,
 ) -> None:
     """Train the U-Net; `out / "base"` is what fine-tuning starts from.
 
@@ -222,7 +221,6 @@ def train(
     out : folder of the stage.
     vae_folder, clip_folder : that earlier stages wrote.
     channels : of a new U-Net; `config.start` has its own.
-    scheduler : the noise schedule, if not `build_scheduler()`.
 
     Raises
     ------
@@ -241,7 +239,7 @@ def train(
         unet = build_unet(clip.config.text_config.hidden_size, latents.shape[-1], channels)
     if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
-    scheduler = scheduler or build_scheduler()
+    scheduler = build_scheduler()
     label = data.pictures()["label"]
     task = TextToImageTask(unet, scheduler, clip, latents, tokens, label, config.mixed)
 

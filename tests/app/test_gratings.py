@@ -3,7 +3,7 @@ import pytest
 
 from app.face_house import SKETCHES, draw_sketch
 from app.face_house import vary as vary_sketch
-from app.face_house_reader import read_sketch
+from app.face_house_reader import SHOWN, read_sketch
 from app.grating_reader import read_grating
 from app.gratings import DEGREES, GRATINGS, HIGH, LOW, NAMES, Grating, draw_grating, vary
 
@@ -58,6 +58,14 @@ def test_the_reader_of_noise_says_each_of_the_orientations() -> None:
 def test_faces_and_houses_are_told_apart_however_varied() -> None:
     rng = np.random.default_rng(0)
     for i in range(40):
-        towards_face = read_sketch(draw_sketch(vary_sketch(SKETCHES[i % 2], rng)))
-        assert (towards_face > 0) == (i % 2 == 1)
-    assert read_sketch(np.full((64, 64, 3), 128, np.uint8)) == 0
+        read = read_sketch(draw_sketch(vary_sketch(SKETCHES[i % 2], rng)))
+        assert read.argmax() == i % 2
+        assert read.max() > SHOWN
+
+
+def test_what_is_neither_a_face_nor_a_house_shows_neither() -> None:
+    rng = np.random.default_rng(0)
+    noise = list(rng.integers(0, 255, (10, 64, 64, 3)))
+    for picture in [*noise, *(draw_grating(g) for g in GRATINGS)]:
+        assert read_sketch(picture).max() < SHOWN
+    assert read_sketch(np.full((64, 64, 3), 128, np.uint8)).tolist() == [0, 0]

@@ -10,7 +10,7 @@ from app.errors import SettingsError
 from app.muse import CASES, PAINTER_SPECS, SPEC, SPECS, windows
 from app.real_fold import without_brain, write_fold
 from app.real_lda import Peer, keep_lda, lda_of
-from app.real_report import Painted, answer, measure, questions, write_report
+from app.real_report import Painted, answer, is_shown, measure, questions, write_report
 from app.real_trials import Recorded, folds_of, load_trials, permute_labels
 from models.training.gaussian_epochs import GaussianEpochs
 from models.training.prepared import PreparedSet
@@ -204,6 +204,16 @@ def test_what_was_painted_is_put_together_by_folds(monkeypatch: pytest.MonkeyPat
     assert painted.read["zeros"].argmax(axis=1).tolist() == [4] * 4
 
 
+def test_a_trace_of_a_face_is_read_but_not_shown() -> None:
+    case, rng = CASES["faces"], np.random.default_rng(0)
+    face, texture = case.draw(1, None), rng.integers(0, 255, (64, 64, 3))
+    trace = (0.2 * face + 0.8 * texture).astype(np.uint8)
+    parts = [{"trials": np.stack([face, trace]), "noise": trace[None], "zeros": trace[None]}]
+    painted = Painted.of(case, np.array([1, 1]), np.array([0, 0]), parts)
+    assert painted.read["trials"].argmax(axis=1).tolist() == [1, 1]
+    assert is_shown(case, painted).tolist() == [True, False]
+
+
 def test_a_folder_without_recordings_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"holds no recordings\. Give the folder of muse-lsl"):
         CASES["faces"].prepare(tmp_path, tmp_path / "out", SPEC)
@@ -289,6 +299,7 @@ def test_a_report_shows_every_control(tmp_path: Path, monkeypatch: pytest.Monkey
         2.0,
     )
     frequency, picture = whole["scores"].values()
+    assert whole["shown"] == 1.0
     assert frequency["painted"] == (1.0, (1.0, 1.0))
     assert frequency["zeros"] == (0.5, 0.0)
     assert picture["painted"][0] == pytest.approx(0.25)
