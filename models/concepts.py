@@ -20,7 +20,11 @@ class ConceptTable(ModelMixin, ConfigMixin):  # type: ignore[misc]
     temperature : of the softmax over cosine similarities; fitted on held-out sessions so
         that the confidence is the share of right answers (Guo et al. 2017,
         arXiv 1706.04599).
-    sure_from : confidence below which the answer is "not sure".
+
+    Attributes
+    ----------
+    seen : embeddings of unit length to the log odds that something was seen, less those from
+        which it is believed; 1 for all until it is fitted.
     """
 
     @register_to_config
@@ -29,12 +33,14 @@ class ConceptTable(ModelMixin, ConfigMixin):  # type: ignore[misc]
         names: Sequence[str] = (),
         clip_dim: int = 768,
         temperature: float = 0.05,  # noqa: ARG002  (kept in the configuration)
-        sure_from: float = 0.2,  # noqa: ARG002
     ) -> None:
         super().__init__()
         self.prototypes = torch.nn.Parameter(
             F.normalize(torch.randn(len(names), clip_dim), dim=1), requires_grad=False
         )
+        self.seen = torch.nn.Linear(clip_dim, 1).requires_grad_(False)
+        torch.nn.init.zeros_(self.seen.weight)
+        torch.nn.init.ones_(self.seen.bias)
 
     @property
     def chance(self) -> float:
@@ -47,7 +53,7 @@ class ConceptTable(ModelMixin, ConfigMixin):  # type: ignore[misc]
         probabilities: torch.Tensor = (cosine / self.config.temperature).softmax(dim=1)
         return probabilities
 
-    def is_sure(self, probabilities: torch.Tensor) -> torch.Tensor:
-        """Whether the best concept of each row is likely enough, (n,) bool."""
-        sure: torch.Tensor = probabilities.max(dim=1).values >= self.config.sure_from
+    def is_sure(self, clip_embeds: torch.Tensor) -> torch.Tensor:
+        """Whether anything was seen, by CLIP embeddings (n, clip_dim): (n,) bool."""
+        sure: torch.Tensor = self.seen(F.normalize(clip_embeds, dim=1))[:, 0] > 0
         return sure

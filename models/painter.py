@@ -22,7 +22,7 @@ class Painted:
     ----------
     rgb : (H, W, 3) uint8.
     concepts : (name, confidence), the likeliest first; empty for a bundle without concepts.
-    is_sure : whether the likeliest is likely enough to be shown as an answer.
+    is_sure : whether the EEG is that of someone who sees something, so that there is an answer.
     encode_ms, paint_ms : time for EEG to conditioning, and for conditioning to pixels.
     """
 
@@ -125,7 +125,7 @@ class KeyframePainter:
         is_sure = True
         if pipeline.concepts is not None:
             probabilities = pipeline.concepts(clip_embeds.float())
-            is_sure = bool(pipeline.concepts.is_sure(probabilities)[0])
+            is_sure = bool(pipeline.concepts.is_sure(clip_embeds.float())[0])
             best = probabilities[0].sort(descending=True)
             names = pipeline.concepts.config.names
             concepts = [

@@ -53,11 +53,12 @@ def concept_table(pipeline: EEGToImagePipeline) -> ConceptTable:
 
 
 @torch.inference_mode()
-def probabilities(pipeline: EEGToImagePipeline, data: np.ndarray) -> torch.Tensor:
-    """What the table of concepts says of epochs (n, n_channels, n_times): (n, n_concepts)."""
+def is_sure(pipeline: EEGToImagePipeline, data: np.ndarray) -> np.ndarray:
+    """Whether epochs (n, n_channels, n_times) are answered: (n,) bool."""
     table = concept_table(pipeline)
     parts = torch.from_numpy(data).split(ENCODED)
-    return torch.cat([table(pipeline.encode(part)[2].float()).cpu() for part in parts])
+    sure = [table.is_sure(pipeline.encode(part)[2].float()).cpu() for part in parts]
+    return np.asarray(torch.cat(sure))
 
 
 @torch.inference_mode()

@@ -12,7 +12,7 @@ import numpy as np
 from acquisition.epoch_spec import EpochSpec
 from acquisition.simulated_subject import CH_NAMES
 from acquisition.simulation_parameters import without_artefacts
-from app.results.answers import concept_table, probabilities
+from app.results.answers import is_sure
 from app.results.bars import at_least, at_most
 from app.results.part import Table, written
 from app.results.stream import Epochs, Sessions, Spoil
@@ -79,8 +79,7 @@ def not_sure(pipeline: EEGToImagePipeline, data: np.ndarray, picture: np.ndarray
     data : (n, n_channels, n_times).
     picture : (n,), the last one that had appeared: epochs are not independent within.
     """
-    sure = concept_table(pipeline).is_sure(probabilities(pipeline, data)).numpy()
-    return Score.of((~sure).astype(float), picture)
+    return Score.of((~is_sure(pipeline, data)).astype(float), picture)
 
 
 def measure_not_sure(

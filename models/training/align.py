@@ -176,10 +176,14 @@ def read_head(head: nn.Module, path: Path) -> None:
 
 @torch.no_grad()
 def score(task: AlignTask, held_out: ViewedSet) -> dict[str, float]:
-    """What is right on held-out epochs: nearest concepts, the head's; distance of the context."""
+    """What is right on held-out epochs: nearest concepts, the head's; distance of the context.
+
+    "begun" are the sliding windows that hold the onset, "sliding" are all of them.
+    """
     scores = {}
     device = task.prototypes.device
-    for name, rows in (("locked", held_out.locked), ("sliding", held_out.begun)):
+    for name in ("locked", "begun", "sliding"):
+        rows = getattr(held_out, name)
         if not len(rows):
             continue
         right: dict[str, list[torch.Tensor]] = {"named": [], "top1": [], "distance": []}

@@ -14,6 +14,9 @@ import torch.nn.functional as F
 from diffusers import DDIMScheduler
 from safetensors import safe_open
 from safetensors.torch import save_file
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from torch import nn
 
 from models.concepts import ConceptTable
 from models.conditioner import EEGConditioner
@@ -27,6 +30,8 @@ from models.training.seen import SeenEpochs
 FALSE_ANSWERS = 0.1
 # Epochs that temperature and threshold are fitted on.
 FITTED = 1024
+# Windows of each kind without an answer that training is taken from, and electrodes that are off.
+UNSEEN, OFF = 4096, 256
 # Training epochs that prototypes are turned on, what holds them back, and their softmax at first.
 TURNED_ON = 16_384
 STRAY_WEIGHT = 1e-4
@@ -104,6 +109,48 @@ def fit_prototypes(prototypes: torch.Tensor, embeds: torch.Tensor, label: torch.
     prototypes[is_known] = F.normalize(turned.detach(), dim=1)
 
 
+def unseen(seen: SeenEpochs, generator: torch.Generator, n: int) -> torch.Tensor:
+    """Epochs of nobody who sees anything, up to `n` (m, n_channels, n_times).
+
+    Windows in which nothing was seen; where the set has none, epochs whose phases were randomised.
+    """
+    blank = seen.blank
+    if len(blank):
+        return seen.epochs.rows("eeg", blank[_some(len(blank), n, generator)]).float()
+    return surrogates(seen.eeg(_some(len(seen), n, generator)), generator)
+
+
+def electrodes_off(eeg: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Open inputs, which give white noise as loud as epochs `eeg`, and one with silent inputs."""
+    noise = torch.randn(OFF, *eeg.shape[1:], generator=generator)
+    return torch.cat([noise * eeg.std((0, 2))[:, None], torch.zeros_like(noise[:1])])
+
+
+def fit_seen(
+    seen: nn.Linear, answered: torch.Tensor, without: torch.Tensor, held_out: torch.Tensor
+) -> None:
+    """Fit, in place, what tells embeddings of something from those of nothing.
+
+    Parameters
+    ----------
+    seen : (clip_dim) to log odds, not above 0 for all but a tenth of `held_out`.
+    answered, without : (n, clip_dim) and (m, clip_dim), of unit length, to learn from.
+    held_out : (k, clip_dim), that have no answer.
+    """
+    embeds = torch.cat([answered, without]).double().numpy()
+    is_seen = np.arange(len(embeds)) < len(answered)
+    scaler = StandardScaler().fit(embeds)
+    model = LogisticRegression(class_weight="balanced", max_iter=1000)
+    model.fit(scaler.transform(embeds), is_seen)
+    seen.weight.data = torch.from_numpy(model.coef_ / scaler.scale_).float()
+    seen.bias.data.zero_()
+    seen.bias.data -= seen(held_out)[:, 0].quantile(1 - FALSE_ANSWERS)
+
+
+def _some(n: int, most: int, generator: torch.Generator) -> torch.Tensor:
+    return torch.randperm(n, generator=generator)[:most]
+
+
 @torch.no_grad()
 def fit_concepts(
     names: dict[int, str],
@@ -114,10 +161,10 @@ def fit_concepts(
     conditioner: EEGConditioner,
     seed: int = 0,
 ) -> ConceptTable:
-    """Prototypes from training pictures and EEG; temperature and threshold from held-out EEG.
+    """Prototypes and what tells nothing from something, from training pictures and EEG.
 
-    The temperature makes the confidence the share of right answers there; the threshold is
-    passed by a tenth of epochs whose phases were randomised.
+    Held-out EEG gives the temperature, which makes the confidence the share of right answers,
+    and the threshold, which a tenth of the epochs pass that have no answer.
 
     Parameters
     ----------
@@ -127,38 +174,31 @@ def fit_concepts(
     """
     generator = torch.Generator().manual_seed(seed)
     pictures = torch.from_numpy(np.asarray(image_embeds, np.float32))
-    prototypes = torch.zeros(len(names), pictures.shape[1])
+    table: ConceptTable = ConceptTable([names[i] for i in range(len(names))], pictures.shape[1])
+    prototypes = table.prototypes.data.zero_()
     for number in range(len(names)):
         of_label = seen.image_id[seen.label == number].unique()
         if len(of_label):
             prototypes[number] = F.normalize(pictures[of_label].mean(0), dim=0)
     device = next(encoder.parameters()).device
-    chosen = torch.randperm(len(held_out), generator=generator)[:FITTED]
 
     def embed(eeg: torch.Tensor) -> torch.Tensor:
         parts = [conditioner(encoder(part.to(device)))[2].float().cpu() for part in eeg.split(64)]
         return F.normalize(torch.cat(parts), dim=1)
 
-    known = torch.randperm(len(seen), generator=generator)[:TURNED_ON]
-    parts = [embed(seen.eeg(part)) for part in known.split(1024)]
-    fit_prototypes(prototypes, torch.cat(parts), seen.label[known])
+    known = _some(len(seen), TURNED_ON, generator)
+    embeds = torch.cat([embed(seen.eeg(part)) for part in known.split(1024)])
+    fit_prototypes(prototypes, embeds, seen.label[known])
 
-    def cosine(eeg: torch.Tensor) -> torch.Tensor:
-        return embed(eeg) @ prototypes.T
-
-    eeg, label = held_out.eeg(chosen), held_out.label[chosen]
-    similarity = cosine(eeg)
+    chosen = _some(len(held_out), FITTED, generator)
+    similarity = embed(held_out.eeg(chosen)) @ prototypes.T
     temperatures = torch.logspace(-2.5, 0, 60)
-    losses = [F.cross_entropy(similarity / t, label) for t in temperatures]
-    temperature = float(temperatures[torch.stack(losses).argmin()])
-    without_event = (cosine(surrogates(eeg, generator)) / temperature).softmax(1).max(1).values
-    table: ConceptTable = ConceptTable(
-        [names[number] for number in range(len(names))],
-        prototypes.shape[1],
-        temperature,
-        float(without_event.quantile(1 - FALSE_ANSWERS)),
-    )
-    table.prototypes.data = prototypes
+    losses = [F.cross_entropy(similarity / t, held_out.label[chosen]) for t in temperatures]
+    table.register_to_config(temperature=float(temperatures[torch.stack(losses).argmin()]))
+
+    nothing = unseen(seen, generator, UNSEEN)
+    without = torch.cat([embed(nothing), embed(electrodes_off(nothing, generator))])
+    fit_seen(table.seen, embeds, without, embed(unseen(held_out, generator, FITTED)))
     return table
 
 

@@ -82,6 +82,7 @@ class SeenEpochs:
     ----------
     index : (n,), rows of the set.
     image_id, label : (n,).
+    blank : (n_blank,), rows of the same sessions' windows in which nothing appeared or was seen.
 
     Raises
     ------
@@ -91,6 +92,7 @@ class SeenEpochs:
 
     def __init__(self, data: PreparedSet, kinds: Kinds = "both") -> None:
         self.epochs = data.epochs()
+        self._spec = data.spec
         is_taken = self.epochs["image_id"] >= 0
         if kinds != "both":
             is_taken &= (self.epochs["is_locked"] == 1) == (kinds == "marker-locked")
@@ -124,6 +126,20 @@ class SeenEpochs:
                 for kind, size in zip(kinds, sizes, strict=True)
             ]
         )
+
+    @property
+    def blank(self) -> torch.Tensor:
+        e, spec = self.epochs, self._spec["epoch_spec"]
+        _, session = torch.stack([e["subject"], e["session"]]).unique(dim=1, return_inverse=True)
+        of_part = torch.isin(session, session[self.index])
+        is_blank = (e["image_id"] < 0) & (e["is_locked"] == 0) & of_part
+        # Windows in which a picture appeared near the end are said to show nothing, too.
+        duration = spec["n_times"] / spec["sfreq"]
+        far = 1 + e["t_onset"].max()
+        time = e["t_onset"] + 2 * far * session
+        onset = time[(e["is_locked"] == 1) & of_part].sort().values
+        begun, ended = (torch.searchsorted(onset, t) for t in (time, time + duration))
+        return (is_blank & (begun == ended)).nonzero()[:, 0]
 
     def part(self, places: torch.Tensor) -> SeenEpochs:
         """Those at `places` (n,)."""

@@ -129,9 +129,9 @@ class ViewedSet:
         return torch.stack([_mean(self.context[label == c]) for c in range(n_concepts)])
 
     def draw(self, generator: torch.Generator, batch: int) -> torch.Tensor:
-        """Rows: three quarters marker-locked epochs, 3/16 sliding windows, 1/16 blank.
+        """Rows: half marker-locked epochs, three eighths sliding windows, one eighth blank.
 
-        Of the sliding windows, four in five hold the onset. A set of marker-locked epochs
+        Of the sliding windows, at least half hold the onset. A set of marker-locked epochs
         alone gives these.
         """
 
@@ -140,8 +140,8 @@ class ViewedSet:
 
         if not len(self.sliding):
             return pick(self.locked, batch)
-        n_sliding, n_blank = 3 * batch // 16, batch // 16
-        n_begun = 4 * n_sliding // 5
+        n_sliding, n_blank = 3 * batch // 8, batch // 8
+        n_begun = n_sliding // 2
         return torch.cat(
             [
                 pick(self.locked, batch - n_sliding - n_blank),

@@ -244,11 +244,12 @@ def test_spoilt_electrodes_give_noise_or_nothing_and_leave_the_others() -> None:
 def test_not_sure_is_below_the_bundles_threshold(
     pipeline: EEGToImagePipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    best = torch.tensor([0.1, 0.3, 0.199, 0.2])
-    likely = torch.stack([best, torch.zeros(4)], 1)
-    monkeypatch.setattr(unsure, "probabilities", lambda pipeline, data: likely)
+    embeds = torch.tensor([[0.1], [0.3], [-0.1], [-0.3]])
+    monkeypatch.setattr(pipeline, "encode", lambda eeg: (None, None, embeds.expand(-1, 8)))
     assert pipeline.concepts is not None
-    assert pipeline.concepts.config.sure_from == 0.2
+    seen = pipeline.concepts.seen
+    monkeypatch.setattr(seen.weight, "data", torch.ones(1, 8))
+    monkeypatch.setattr(seen.bias, "data", torch.zeros(1))
     score = not_sure(pipeline, np.zeros((4, 32, 256), np.float32), np.arange(4))
     assert (score.value, score.n) == (0.5, 4)
 

@@ -10,7 +10,7 @@ from models.concepts import ConceptTable
 
 @pytest.fixture
 def table() -> ConceptTable:
-    table = ConceptTable(["cat", "dog", "car", "cup"], 4, temperature=0.1, sure_from=0.6)
+    table = ConceptTable(["cat", "dog", "car", "cup"], 4, temperature=0.1)
     table.prototypes.data = torch.eye(4)
     return table
 
@@ -22,7 +22,13 @@ def test_the_nearest_prototype_is_likeliest_whatever_the_length(table: ConceptTa
         assert probabilities.sum().item() == pytest.approx(1.0)
 
 
-def test_an_embedding_between_all_is_not_sure(table: ConceptTable) -> None:
-    both = table(torch.tensor([[1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 1.0, 0.0]]))
-    assert table.is_sure(both).tolist() == [False, True]
-    assert both[0].tolist() == pytest.approx([table.chance] * 4)
+def test_an_embedding_between_all_is_at_chance(table: ConceptTable) -> None:
+    assert table(torch.ones(1, 4))[0].tolist() == pytest.approx([table.chance] * 4)
+
+
+def test_it_is_sure_of_all_until_fitted_and_then_of_one_side(table: ConceptTable) -> None:
+    embeds = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 5.0, 0.0]])
+    assert table.is_sure(embeds).tolist() == [True, True]
+    table.seen.weight.data = torch.tensor([[0.0, 0.0, 1.0, 0.0]])
+    table.seen.bias.data = torch.tensor([-0.9])
+    assert table.is_sure(embeds).tolist() == [False, True], "whatever the length"

@@ -11,10 +11,18 @@ import torch
 import torch.nn.functional as F
 
 import models.training.base
+from models.concepts import ConceptTable
 from models.errors import PreparedSetError, ScorerError, TrainingError
 from models.pipeline import load_bundle
 from models.training.base import load_base
-from models.training.bundle import fit_prototypes, read_held_out, surrogates
+from models.training.bundle import (
+    electrodes_off,
+    fit_prototypes,
+    fit_seen,
+    read_held_out,
+    surrogates,
+    unseen,
+)
 from models.training.config import FinetuneConfig
 from models.training.finetune import (
     FinetuneTask,
@@ -293,6 +301,37 @@ def test_prototypes_are_turned_to_where_eeg_of_their_concepts_lies() -> None:
     assert right() > 0.95
     assert torch.equal(prototypes[1], torch.zeros(8))
     assert torch.allclose(prototypes[[0, 2]].norm(dim=1), torch.ones(2))
+
+
+def test_a_tenth_of_what_has_no_answer_is_answered_and_most_of_what_has_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def embeds(n: int, of: float) -> torch.Tensor:
+        made = torch.randn(n, 8, generator=generator)
+        made[:, 3] += of
+        return F.normalize(made, dim=1)
+
+    table = ConceptTable(["cat"], 8)
+    held_out = embeds(500, -2)
+    fit_seen(table.seen, embeds(300, 2), embeds(300, -2), held_out)
+    assert table.is_sure(held_out).float().mean() == pytest.approx(0.1, abs=0.003)
+    assert table.is_sure(embeds(500, 2)).float().mean() > 0.95
+
+
+def test_open_inputs_are_as_loud_as_the_eeg_and_the_last_are_silent() -> None:
+    eeg = torch.randn(40, 3, 64) * torch.tensor([1.0, 5.0, 0.2])[:, None]
+    off = electrodes_off(eeg, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(off[:-1].std((0, 2)), eeg.std((0, 2)), rtol=0.1, atol=0)
+    assert not off[-1].any()
+
+
+def test_without_blank_windows_those_seen_lose_their_events(folder: Path) -> None:
+    seen = SeenEpochs(PreparedSet(folder / "set"))
+    made = unseen(seen, torch.Generator().manual_seed(0), 10)
+    assert made.shape == (10, 4, 64)
+    spectra = torch.fft.rfft(seen.eeg(torch.arange(len(seen)))).abs()
+    of_made = torch.fft.rfft(made).abs()
+    assert (of_made[:, None] - spectra).abs().amax((2, 3)).min(1).values.max() < 1e-3
 
 
 def test_each_missing_part_gets_its_sentence(folder: Path, tmp_path: Path) -> None:
