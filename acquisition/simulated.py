@@ -6,7 +6,8 @@ Samples come in real time by the session's clock, and do not depend on how they 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from acquisition.parameters import check_parameters, whole_numbers
 from acquisition.simulated_subject import CH_NAMES, LIVE_SESSION, SFREQ, SimulatedSubject
 from acquisition.simulation_parameters import of_difficulty
 from acquisition.source import Chunk, Marker, Reading, SourceOptions
-from acquisition.stimuli import Composition
+from acquisition.stimuli import Composition, read_stimuli
 from acquisition.stream_info import StreamInfo
 
 
@@ -25,6 +26,7 @@ class SimulatedSource:
     Parameters
     ----------
     subject : who generates the samples.
+    names : of the pictures that are shown, if they have any.
     speed : 1 is real time.
     now, sleep : the session clock.
     """
@@ -32,12 +34,13 @@ class SimulatedSource:
     def __init__(
         self,
         subject: SimulatedSubject,
+        names: Mapping[Composition, str] | None = None,
         speed: float = 1.0,
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.info = simulated_info(subject)
-        self._subject, self._speed = subject, speed
+        self._subject, self._speed, self._names = subject, speed, names or {}
         self._now, self._sleep = now, sleep
         self._start = now()
         self._read = 0
@@ -73,11 +76,11 @@ class SimulatedSource:
         return np.asarray(self._start + index / (SFREQ * self._speed))
 
     def _marker(self, sample: int, label: str, composition: Composition | None) -> Marker:
-        details = (
-            {"label": composition.label, "composition": composition.to_dict()}
-            if composition
-            else {}
-        )
+        details: dict[str, Any] = {}
+        if composition:
+            details = {"label": composition.label, "composition": composition.to_dict()}
+            if composition in self._names:
+                details["picture"] = self._names[composition]
         return Marker(float(self._time(np.array(sample))), label, details)
 
     def close(self) -> None:
@@ -90,13 +93,16 @@ def simulated_info(subject: SimulatedSubject) -> StreamInfo:
     return StreamInfo(name, CH_NAMES, SFREQ, "simulated")
 
 
-def named_subject(parameters: Mapping[str, str], session: int) -> SimulatedSubject:
+def named_subject(
+    parameters: Mapping[str, str], session: int, shown: Iterable[Composition] = ()
+) -> SimulatedSubject:
     """The subject that `simulated:?subject=0&session=1&seed=1&difficulty=demo` asks for.
 
     Parameters
     ----------
     parameters : of the source's name; every one may be left out.
     session : where the name says none.
+    shown : see `SimulatedSubject`.
 
     Raises
     ------
@@ -107,7 +113,7 @@ def named_subject(parameters: Mapping[str, str], session: int) -> SimulatedSubje
     texts = dict(parameters)
     difficulty = of_difficulty(texts.pop("difficulty", "demo"))
     numbers = {"subject": 0, "session": session, **whole_numbers(texts)}
-    return SimulatedSubject(**numbers, parameters=difficulty)
+    return SimulatedSubject(**numbers, parameters=difficulty, shown=shown)
 
 
 def open_simulated(
@@ -118,9 +124,10 @@ def open_simulated(
         raise SourceError(
             f"'simulated:{target}': parameters follow a question mark, as simulated:?seed=1."
         )
-    subject = named_subject(parameters, LIVE_SESSION)
+    stimuli = read_stimuli(options.stimuli) if options.stimuli else {}
+    subject = named_subject(parameters, LIVE_SESSION, stimuli.values())
     if options.ch_names or options.unit:
         raise SourceError(
             "simulated: has fixed electrodes and microvolts; leave --ch-names and --unit out."
         )
-    return SimulatedSource(subject)
+    return SimulatedSource(subject, {c: name for name, c in stimuli.items()})

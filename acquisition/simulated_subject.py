@@ -14,7 +14,7 @@ them; the decoder never does.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -105,6 +105,8 @@ class SimulatedSubject:
         the same samples.
     seed : of pictures, noise and artefacts; by default the session's number.
     parameters : what the subject is made of.
+    shown : the pictures that are shown, of every concept at least one; by default every picture
+        is another.
 
     Attributes
     ----------
@@ -118,6 +120,7 @@ class SimulatedSubject:
         session: int = LIVE_SESSION,
         seed: int | None = None,
         parameters: SimulationParameters | None = None,
+        shown: Iterable[Composition] = (),
     ) -> None:
         self.parameters = p = parameters or SimulationParameters()
         self.subject, self.session = subject, session
@@ -174,6 +177,9 @@ class SimulatedSubject:
         self._next_onset = int(self._schedule.uniform(1.0, 2.0) * SFREQ)
         self._viewing: tuple[int, int] | None = None
         self._order: list[int] = []
+        self._shown: dict[int, list[Composition]] = {}
+        for composition in shown:
+            self._shown.setdefault(composition.label, []).append(composition)
 
     def next_block(self) -> tuple[np.ndarray, list[tuple[int, str, Composition | None]]]:
         """The next second.
@@ -209,7 +215,7 @@ class SimulatedSubject:
             if not self._order:
                 # Every concept once, in random order: labels are not confounded with time.
                 self._order = self._schedule.permutation(len(concepts())).tolist()
-            composition = random_composition(self._schedule, self._order.pop())
+            composition = self._choose(self._order.pop())
             response = self.response(features(composition), composition.label, self._schedule)
             at = self._next_onset - first
             self._pending[:, at : at + response.shape[1]] += response
@@ -217,6 +223,12 @@ class SimulatedSubject:
             events.append((self._next_onset, f"onset/{composition.concept.name}", composition))
             self._viewing = (self._next_onset, end)
             self._next_onset = end + round(self._schedule.uniform(p.gap_min, p.gap_max) * SFREQ)
+
+    def _choose(self, label: int) -> Composition:
+        if not self._shown:
+            return random_composition(self._schedule, label)
+        shown = self._shown[label]
+        return shown[int(self._schedule.integers(len(shown)))]
 
     def response(
         self, picture: np.ndarray, label: int, rng: np.random.Generator | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 from urllib.parse import parse_qsl
 
@@ -110,11 +111,13 @@ class SourceOptions:
     ch_names : names of the EEG channels, in order; overrides the stream's.
     unit : of the samples, "uV", "mV", "V" or "nV"; overrides the stream's.
     known_peers : hosts that LSL asks for streams besides multicast.
+    stimuli : folder of the pictures that the simulated subject is shown (`read_stimuli`).
     """
 
     ch_names: tuple[str, ...] = ()
     unit: str = ""
     known_peers: tuple[str, ...] = ()
+    stimuli: Path | None = None
 
 
 def parse_source(name: str) -> tuple[str, str, dict[str, str]]:

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from acquisition.errors import SourceError
+
 FEATURE_NAMES = (
     "background_luminance",
     "background_red_green",
@@ -151,6 +153,36 @@ class Composition:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def read_stimuli(folder: Path) -> dict[str, Composition]:
+    """What the pictures of a folder show, by their names: its `stimuli.json`.
+
+    Raises
+    ------
+    SourceError
+        The file is missing, damaged or shows other concepts.
+    """
+    path = folder / "stimuli.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["stimuli"]
+        stimuli = {str(name): Composition(**values) for name, values in found.items()}
+    except OSError as error:
+        raise SourceError(
+            f"{path} cannot be read ({error.strerror}). Give the folder of a bundle's stimuli."
+        ) from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise SourceError(
+            f"{path} does not say what its pictures show ({error}). Fetch the bundle again, or "
+            "paint them anew by `phosphene scale-model stimuli`."
+        ) from error
+    missing = set(range(len(concepts()))) - {c.label for c in stimuli.values()}
+    if missing:
+        raise SourceError(
+            f"{path} has no picture of {concepts()[min(missing)].name}. Paint them anew by "
+            "`phosphene scale-model stimuli`."
+        )
+    return stimuli
 
 
 def random_composition(rng: np.random.Generator, label: int) -> Composition:

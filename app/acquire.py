@@ -14,7 +14,7 @@ from acquisition.epochs import Epoch, EpochKind, EpochStream
 from acquisition.montage import Montage
 from acquisition.quality import ElectrodeQuality, QualityMonitor
 from acquisition.source import Chunk, Marker, Reading, Source, SourceOptions, open_source
-from app.bundle import find_bundle, read_epoch_spec
+from app.bundle import find_bundle, find_stimuli, read_epoch_spec
 from app.bus import Bus
 from app.child import begin_child
 from app.messages import pack
@@ -223,14 +223,17 @@ def main() -> None:
     """Run as a child of the supervisor."""
     with begin_child("acquisition") as child, Bus(child.folder, "acquisition") as bus:
         settings = child.settings
-        spec = read_epoch_spec(find_bundle(settings.bundle))
+        bundle = find_bundle(settings.bundle)
+        spec = read_epoch_spec(bundle)
         sinks: dict[str, Sink] = {
             "epoch": bus.publisher("epoch"),
             "traces": bus.publisher("traces", depth=32),
             "marker": bus.publisher("marker", depth=256),
             "telemetry": bus.publisher("telemetry"),
         }
-        options = SourceOptions(settings.ch_names, settings.unit, settings.known_peers)
+        options = SourceOptions(
+            settings.ch_names, settings.unit, settings.known_peers, find_stimuli(bundle)
+        )
         source = open_source(settings.source, options)
         try:
             Acquisition(source, spec, settings.epochs, sinks).run(child.stop)

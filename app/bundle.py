@@ -29,6 +29,12 @@ def find_bundle(name: str) -> Path:
     )
 
 
+def find_stimuli(bundle: Path) -> Path | None:
+    """The folder of the pictures that a bundle's simulated subject is shown, if it has one."""
+    folder = bundle / "stimuli"
+    return folder if (folder / "stimuli.json").is_file() else None
+
+
 def read_epoch_spec(bundle: Path) -> EpochSpec:
     """What `epoch_spec.json` of a bundle says; `read_epoch_spec_file` for the errors."""
     return read_epoch_spec_file(bundle / "epoch_spec.json")

@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderTiny
 
 from app.muse import CASES, PIXELS
 from app.picture_shards import PictureShards
 from models.training import clip, text_to_image, vae
-from models.training.clip import load_clip
+from models.training.caption_painter import CaptionPainter
 from models.training.scale_config import ClipConfig, TextToImageConfig, VaeConfig
-from models.training.text_to_image import encode_captions, sample
 
 N_PICTURES = 4000
 CHANNELS = (64, 96, 128)
@@ -102,24 +101,6 @@ def train_drawn_model(out: Path, steps: float = 1.0) -> tuple[Path, Path]:
     return base, out / "clip" / "clip"
 
 
-def paint_captions(
-    base: Path, clip_folder: Path, captions: list[str], guidance: float, seed: int = 0
-) -> np.ndarray:
-    """Paint captions, to see what the image model can do when it is told rightly.
-
-    Returns
-    -------
-    array of shape (n, pixels, pixels, 3), uint8.
-    """
-    unet = UNet2DConditionModel.from_pretrained(base / "unet")
-    model, words = load_clip(clip_folder)
-    context = encode_captions(model, words(captions))
-    empty = torch.zeros(len(captions), 4 * unet.config.block_out_channels[0])
-    decoder = AutoencoderTiny.from_pretrained(base / "vae")
-    scheduler = DDIMScheduler.from_pretrained(base / "scheduler")
-    return sample(unet, decoder, context, empty, SAMPLER_STEPS, guidance, seed, scheduler)
-
-
 def read_captions(
     out: Path, base: Path, clip: Path, n: int = N_CAPTION_PICTURES
 ) -> dict[str, dict[str, float]]:
@@ -132,12 +113,13 @@ def read_captions(
     """
     if not out.is_file():
         found = {}
+        painter = CaptionPainter(base, clip)
         for guidance in GUIDANCES:
             right = {}
             for name, case in CASES.items():
                 told = np.repeat(np.arange(len(case.names)), n)
                 captions = [case.captions[i] for i in told]
-                painted = paint_captions(base, clip, captions, guidance)
+                painted = painter.paint(painter.encode(captions), SAMPLER_STEPS, guidance, seed=0)
                 read = np.stack([case.read(picture) for picture in painted])
                 is_right = (read.argmax(1) == told) & (read.max(1) >= case.shown_from)
                 right[name] = float(is_right.mean())

@@ -104,3 +104,18 @@ def judge(
     from models.training.judge import train
 
     train(pictures, out, config, held_out, say)
+
+
+@app.command()
+def stimuli(
+    base: Annotated[Path, typer.Argument(help="Folder with unet, vae and scheduler.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the pictures, as stimuli of a bundle.")],
+    clip: Clip,
+    count: Annotated[int, typer.Option(min=1, help="Pictures of each concept.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Of compositions and noise.")] = 0,
+) -> None:
+    """Paint from captions what a simulated subject is shown."""
+    from app.painted_stimuli import paint_stimuli
+
+    paint_stimuli(base, clip, out, count, seed, say)
+    say(f"{out} holds the pictures; in a bundle's folder, as stimuli, its subject is shown them.")

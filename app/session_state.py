@@ -96,7 +96,7 @@ class SessionState:
             self._seen = {
                 "name": name,
                 "character": _characters().get(name, ""),
-                "picture": self._thumbnails.get(name, ""),
+                "picture": self._thumbnails.get(header["details"].get("picture", name), ""),
                 "is_on": True,
                 "t": header["timestamp"],
             }

@@ -14,7 +14,7 @@ MOST = 256
 
 
 def read_thumbnails(folder: Path) -> dict[str, str]:
-    """PNG files of a folder as `data:` addresses by the files' names without ending.
+    """PNG and JPEG files of a folder as `data:` addresses by the files' names without ending.
 
     Parameters
     ----------
@@ -22,7 +22,8 @@ def read_thumbnails(folder: Path) -> dict[str, str]:
         since nothing depends on it.
     """
     thumbnails = {}
-    for path in sorted(folder.glob("*.png"))[:MOST]:
+    paths = [p for p in folder.glob("*") if p.suffix in (".png", ".jpg")]
+    for path in sorted(paths)[:MOST]:
         try:
             with Image.open(path) as image:
                 small = image.convert("RGB")

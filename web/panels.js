@@ -39,6 +39,17 @@ export function write(id, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/**
+ * Show a small picture, or none.
+ * @param {string} id
+ * @param {string} address
+ */
+function showPicture(id, address) {
+  const picture = /** @type {HTMLImageElement} */ (byId(id));
+  picture.hidden = !address;
+  if (address && picture.src !== address) picture.src = address;
+}
+
 /** @param {number} share */
 const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
 
@@ -68,6 +79,7 @@ export class Panels {
   showFrame({ concepts, chance, is_sure, t_eeg }) {
     const then = this.#seen.findLast(({ t }) => t <= t_eeg - HALF_EPOCH);
     write("seen-then", then ? `from EEG while ${then.is_on ? then.name : "nothing"} was seen` : "");
+    showPicture("then-picture", then?.is_on ? then.picture : "");
     const best = concepts[0];
     write("decoded", best && is_sure ? best.name : "not sure");
     write("decoded-character", best && is_sure ? best.character : "");
@@ -131,10 +143,8 @@ export class Panels {
     }
     if (seen.t !== this.#seen.at(-1)?.t) this.#seen = [...this.#seen, seen].slice(-SEEN_KEPT);
     write("seen", seen.is_on ? seen.name : "nothing now");
-    write("seen-character", seen.is_on ? seen.character : "");
-    const picture = /** @type {HTMLImageElement} */ (byId("seen-picture"));
-    picture.hidden = !seen.is_on || !seen.picture;
-    if (!picture.hidden) picture.src = seen.picture;
+    write("seen-character", seen.is_on && !seen.picture ? seen.character : "");
+    showPicture("seen-picture", seen.is_on ? seen.picture : "");
     byId("seen").classList.toggle("unsure", !seen.is_on);
   }
 

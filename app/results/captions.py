@@ -8,21 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
 
 from app.results.bars import at_least
 from app.results.part import Table, written
-from models.errors import ScorerError
-from models.training.base import load_part, load_stage
-from models.training.clip import load_clip
+from models.training.caption_painter import CaptionPainter
 from models.training.metrics import Score
 from models.training.prepared import PreparedSet
 from models.training.scorers import Classifier
-from models.training.text_to_image import encode_captions, sample
 from models.training.trials import Options, Trials
 
 LEAST_READ = 0.97
-REMEDY = "Give --painter a folder with unet, vae and scheduler, as that of a bundle."
 
 
 def measure_captions(
@@ -45,37 +40,19 @@ def measure_captions(
 
     Raises
     ------
-    TrainingError, ScorerError, PreparedSetError
+    TrainingError, PreparedSetError
         A folder does not hold what it should, or parts do not go together.
     """
     trials = Trials.choose(test, options)
-    unet = load_stage(UNet2DConditionModel, painter / "unet", "The U-Net", REMEDY).to(device)
-    vae = load_stage(AutoencoderTiny, painter / "vae", "The VAE", REMEDY).to(device)
-    scheduler = load_part(
-        "The noise schedule",
-        painter / "scheduler",
-        REMEDY,
-        lambda: DDIMScheduler.from_pretrained(painter / "scheduler", local_files_only=True),
-    )
-    model, words = load_clip(clip)
-    told, wanted = model.config.text_config.hidden_size, unet.config.cross_attention_dim
-    if told != wanted:
-        raise ScorerError(
-            f"CLIP's text tokens have {told} values, and the U-Net of {painter} reads {wanted}. "
-            "Give --clip and --painter that were trained together."
-        )
+    model = CaptionPainter(painter, clip, device)
     captions = test.captions()
-    context = encode_captions(model, words([captions[i] for i in trials.images.tolist()]))
+    context = model.encode([captions[i] for i in trials.images.tolist()])
 
     def named(context: torch.Tensor) -> np.ndarray:
         """The judge's answers for pictures of contexts (n, tokens, dim), each of its own noise."""
         said = []
         for number, part in enumerate(context.split(options.batch)):
-            empty = part.new_zeros(len(part), 4 * unet.config.block_out_channels[0])
-            pixels = sample(
-                unet, vae, part, empty, options.steps, options.guidance,
-                options.seed + number, scheduler,
-            )  # fmt: skip
+            pixels = model.paint(part, options.steps, options.guidance, options.seed + number)
             pictures = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
             with torch.inference_mode():
                 said.append(judge(pictures).argmax(1).cpu().numpy())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from acquisition.simulated import SimulatedSource, open_simulated
 from acquisition.simulated_subject import CH_NAMES, SFREQ, SimulatedSubject
 from acquisition.simulation_parameters import DIFFICULTIES
 from acquisition.source import Marker, SourceOptions
-from acquisition.stimuli import concepts
+from acquisition.stimuli import concepts, read_stimuli
+
+STIMULI = Path(__file__).parents[2] / "weights" / "scale-model" / "stimuli"
 
 
 class Clock:
@@ -67,6 +70,22 @@ def test_markers_carry_the_onset_s_time_and_what_is_shown() -> None:
     assert markers[0].timestamp == pytest.approx(start + events[0][0] / SFREQ)
     assert concepts()[markers[0].details["label"]].name == markers[0].label.removeprefix("onset/")
     assert markers[1].label == "offset"
+
+
+def test_a_bundles_stimuli_are_shown_and_named_and_no_others() -> None:
+    stimuli = read_stimuli(STIMULI)
+    source = open_simulated("", {"seed": "3"}, SourceOptions(stimuli=STIMULI))
+    clock = Clock()
+    source._now, source._sleep, source._start = clock.now, clock.sleep, clock.t
+    shown = [m for _ in range(4000) for m in source.read(1.0).markers if m.details]
+    assert len(shown) > 40
+    for marker in shown:
+        composition = stimuli[marker.details["picture"]]
+        assert marker.details["composition"] == composition.to_dict()
+        assert marker.label == f"onset/{composition.concept.name}"
+    # Each concept once before any comes again, and of one concept not always the same picture.
+    assert len({m.label for m in shown[:40]}) == 40
+    assert len({m.details["picture"] for m in shown}) > 40
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import colorsys
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from acquisition.errors import SourceError
 from acquisition.stimuli import (
     BACKGROUND_HUES,
     FEATURE_NAMES,
@@ -15,6 +18,7 @@ from acquisition.stimuli import (
     concepts,
     features,
     random_composition,
+    read_stimuli,
 )
 
 
@@ -93,3 +97,25 @@ def test_background_features_follow_the_colour(composition: Composition) -> None
     # In shares of pure red's distance from grey.
     assert red > grey
     assert (blue - grey) / (red - grey) == pytest.approx(rgb[0] - rgb[1])
+
+
+def test_stimuli_are_read_by_name(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    made = {f"{c.name} 1": random_composition(rng, i) for i, c in enumerate(concepts())}
+    path = tmp_path / "stimuli.json"
+
+    def write(names: list[str]) -> None:
+        path.write_text(json.dumps({"stimuli": {name: made[name].to_dict() for name in names}}))
+
+    write(list(made))
+    assert read_stimuli(tmp_path) == made
+    write([name for name in made if name != "cat 1"])
+    with pytest.raises(SourceError, match=r"has no picture of cat\. Paint them anew"):
+        read_stimuli(tmp_path)
+    for text in ("", "[]", '{"stimuli": {"cat": {"label": 1}}}'):
+        path.write_text(text)
+        with pytest.raises(SourceError, match="does not say what its pictures show"):
+            read_stimuli(tmp_path)
+    path.unlink()
+    with pytest.raises(SourceError, match="cannot be read"):
+        read_stimuli(tmp_path)

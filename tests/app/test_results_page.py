@@ -21,6 +21,7 @@ from app.results import by_class, captions, electrodes, inputs, live, peers, pic
 from app.results.intervals import finite, unpaired_ratio
 from app.results.part import Part, Table
 from app.results.stream import Sessions
+from models.training import caption_painter
 from models.training.clip import Words, build_clip, save_clip
 from models.training.judge import Judge
 from models.training.prepared import PreparedSet
@@ -209,8 +210,8 @@ def test_captions_are_read_beside_shuffled_ones_and_none(
         names = [words[max(0, round(float(x)) - 1)] for x in 255 * seen[:, 0, 0, 0]]
         return torch.eye(40)[[NAMES.index(name) for name in names]]
 
-    monkeypatch.setattr(captions, "encode_captions", encode)
-    monkeypatch.setattr(captions, "sample", paint)
+    monkeypatch.setattr(caption_painter, "encode_captions", encode)
+    monkeypatch.setattr(caption_painter, "sample", paint)
     look: Callable[..., Any] = captions.measure_captions
     table, values = look(
         files / "bundle", files / "clip", judge, test, options, torch.device("cpu")
@@ -269,7 +270,7 @@ def test_a_clip_that_the_painter_does_not_read_is_refused(
     assert "CLIP's text tokens have 128 values, and the U-Net of" in capsys.readouterr().err
     words = command(files, tmp_path / "new", parts="evaluation", painter=tmp_path)
     assert run(monkeypatch, *words) == ExitCode.TRAINING
-    assert "Give --painter a folder with unet, vae and scheduler" in capsys.readouterr().err
+    assert "Give a folder with unet, vae and scheduler" in capsys.readouterr().err
 
 
 def test_pages_are_joined(
