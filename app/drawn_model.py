@@ -28,9 +28,10 @@ CHANNELS = (64, 96, 128)
 SAMPLER_STEPS = 20
 # There are ten captions: most mixtures of them are of pictures that have nothing in common.
 MIXED = 0.2
-# One of these paints captions and EEG alike; captions choose it.
+# One of these paints all EEG; mixtures of captions, one's share and that of another, choose it.
 GUIDANCES = (1.0, 2.0, 3.0, 4.0)
-N_CAPTION_PICTURES = 20
+SHARE = 0.6
+N_MIXTURES = 20
 
 
 def draw_pictures(out: Path, n: int = N_PICTURES, seed: int = 0) -> Path:
@@ -101,25 +102,30 @@ def train_drawn_model(out: Path, steps: float = 1.0) -> tuple[Path, Path]:
     return base, out / "clip" / "clip"
 
 
-def read_captions(
-    out: Path, base: Path, clip: Path, n: int = N_CAPTION_PICTURES
+def read_mixtures(
+    out: Path, base: Path, clip: Path, n: int = N_MIXTURES
 ) -> dict[str, dict[str, float]]:
-    """How many of the pictures show what their caption says, by guidance and case, once.
+    """How many pictures of mixed captions show the weightier, by guidance and case, once.
+
+    What EEG says is uncertain, and its context lies between captions; of whole captions every
+    guidance paints what they say.
 
     Parameters
     ----------
     out : JSON file of the answer.
-    n : pictures of each caption.
+    n : mixtures in which a caption is the weightier.
     """
     if not out.is_file():
         found = {}
-        painter = CaptionPainter(base, clip)
+        painter, rng = CaptionPainter(base, clip), np.random.default_rng(0)
         for guidance in GUIDANCES:
             right = {}
             for name, case in CASES.items():
                 told = np.repeat(np.arange(len(case.names)), n)
-                captions = [case.captions[i] for i in told]
-                painted = painter.paint(painter.encode(captions), SAMPLER_STEPS, guidance, seed=0)
+                other = (told + rng.integers(1, len(case.names), len(told))) % len(case.names)
+                each = painter.encode(list(case.captions))
+                context = SHARE * each[told] + (1 - SHARE) * each[other]
+                painted = painter.paint(context, SAMPLER_STEPS, guidance, seed=0)
                 read = np.stack([case.read(picture) for picture in painted])
                 is_right = (read.argmax(1) == told) & (read.max(1) >= case.shown_from)
                 right[name] = float(is_right.mean())
@@ -130,5 +136,5 @@ def read_captions(
 
 
 def choose_guidance(right: dict[str, dict[str, float]]) -> float:
-    """The guidance with which captions are read rightly most often; the least of equals."""
+    """The guidance with which most mixtures are read rightly, all cases alike; least of equals."""
     return float(max(right, key=lambda guidance: sum(right[guidance].values())))

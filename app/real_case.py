@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from app.drawn_model import choose_guidance, read_captions, train_drawn_model
+from app.drawn_model import choose_guidance, read_mixtures, train_drawn_model
 from app.errors import sentence
 from app.muse import CASES, PAINTER_SPECS, SPECS, Case, prepare_unlabelled
 from app.real_fold import decode_fold
@@ -68,8 +68,8 @@ def run(
     case, here = CASES[name], out / name
     trials = load_trials(case, data, here)
     models = train_drawn_model(out / "model", steps)
-    captions = read_captions(out / "captions.json", *models)
-    guidance = choose_guidance(captions)
+    mixtures = read_mixtures(out / "mixtures.json", *models)
+    guidance = choose_guidance(mixtures)
 
     def paint_all(folder: str, label: np.ndarray, peer: Peer, seed: int) -> Painted:
         parts = []
@@ -99,7 +99,7 @@ def run(
         kept = here / f"permuted-{number}" / "lda.safetensors"
         chooser = keep_lda(kept, case, trials, label, tuple(PAINTER_SPECS))
         permuted.append(paint_all(f"permuted-{number}", label, chooser, number))
-    write_report(here / "report", case, trials, peer, painted, permuted, captions, guidance)
+    write_report(here / "report", case, trials, peer, painted, permuted, mixtures, guidance)
 
 
 def main() -> None:

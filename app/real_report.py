@@ -202,7 +202,7 @@ def write_report(
     peer: Peer,
     painted: Sequence[Painted],
     permuted: Sequence[Painted],
-    captions: dict[str, dict[str, float]],
+    mixtures: dict[str, dict[str, float]],
     guidance: float,
 ) -> dict[str, Any]:
     """Write `report.md`, `scores.json` and `grid.png` to `out`.
@@ -211,7 +211,7 @@ def write_report(
     ----------
     painted : of each seed.
     permuted : learnt and painted with permuted labels.
-    captions : how many pictures of captions were read rightly, by guidance and case.
+    mixtures : how many pictures of mixed captions showed the weightier, by guidance and case.
     """
     out.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
@@ -248,7 +248,7 @@ def write_report(
         "specs": specs,
         "guidance": guidance,
         "shown": float(np.mean([is_shown(case, p).mean() for p in painted])),
-        "captions_read_rightly": captions,
+        "mixtures_read_rightly": mixtures,
         "scores": scores,
     }
     (out / "scores.json").write_text(json.dumps(whole, indent=2), encoding="utf-8")
@@ -294,9 +294,9 @@ def _text(whole: dict[str, Any]) -> str:
     add("painted from zeros", lambda s: spread(s["zeros"]))
     add("pictures of other trials", lambda s: spread(s["other_trials"]))
     add("LDA, permuted labels", lambda s: spread(s["lda_permuted"]))
-    captions = "; ".join(
+    mixtures = "; ".join(
         f"{g}: " + ", ".join(f"{name} {value:.1%}" for name, value in right.items())
-        for g, right in whole["captions_read_rightly"].items()
+        for g, right in whole["mixtures_read_rightly"].items()
     )
     lines = [
         f"Real EEG; {whole['n_trials']} trials in {len(whole['specs'])} folds, each "
@@ -313,7 +313,8 @@ def _text(whole: dict[str, Any]) -> str:
         "Epochs of the folds: " + "; ".join(whole["specs"]) + ". Strongest LDA: "
         + ". ".join(f"{t}: " + "; ".join(s["strongest_specs"]) for t, s in scores.items()) + ".",
         "",
-        f"Captions read rightly, by guidance: {captions}. Chosen: {whole['guidance']:g}. "
+        f"Mixtures of two captions read as the weightier, by guidance: {mixtures}. Chosen: "
+        f"{whole['guidance']:g}. "
         f"{whole['shown']:.1%} of the pictures show what is read in them, and not just a trace.",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
