@@ -5,7 +5,8 @@
 Trains the masked autoencoder on windows of two seconds of muse-lsl's recordings without
 their labels, and scores it on the last recording of each experiment, which it never saw:
 L_EEG_recon over masked tokens beside each channel's mean and straight lines over the gaps,
-for the mask ratio of the paper (0.75) and that of its code (0.1).
+for the mask ratio of the paper (0.75) and that of its code (0.1), and for the width of the
+encoder's MLPs as in the paper (four times the tokens') and as in its code (the same).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -29,7 +31,7 @@ from models.training.reconstruction import guess_losses
 
 FOLDERS = ("N170", "P300", "spatial_freq")
 TWO_SECONDS = replace(SPEC, n_times=128, hop=32)
-RATIOS = (0.75, 0.1)
+MASK_RATIOS, MLP_RATIOS = (0.75, 0.1), (4.0, 1.0)
 
 
 def prepare_windows(paths: Sequence[Path], out: Path) -> Path:
@@ -64,18 +66,20 @@ def run(data: Path, out: Path, steps: int = 3000) -> dict[str, dict[str, float]]
     train = prepare_windows([p for paths in recordings for p in paths[:-1]], out / "train")
     held_out = prepare_windows([paths[-1] for paths in recordings], out / "held-out")
     scores = {}
-    for ratio in RATIOS:
-        stage = out / f"mask-{ratio}"
+    for mask_ratio, mlp_ratio in product(MASK_RATIOS, MLP_RATIOS):
+        stage = out / f"mask-{mask_ratio}-mlp-{mlp_ratio:g}"
         config = PretrainConfig(
             steps=steps,
             batch=64,
             lr=2e-3,
             warmup=max(1, steps // 20),
             preset="headset",
-            mask_ratio=ratio,
+            mask_ratio=mask_ratio,
+            mlp_ratio=mlp_ratio,
         )
         pretrain(train, stage, config, held_out)
-        scores[f"{ratio}"] = compare(stage, held_out, ratio)
+        name = f"mask ratio {mask_ratio}, MLPs {mlp_ratio:g} times as wide"
+        scores[name] = compare(stage, held_out, mask_ratio)
     out.joinpath("masked.json").write_text(json.dumps(scores, indent=2), encoding="utf-8")
     return scores
 
@@ -87,9 +91,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3000)
     a = parser.parse_args()
     torch.set_num_threads(1)
-    for ratio, scores in run(a.data, a.out, a.steps).items():
+    for variant, scores in run(a.data, a.out, a.steps).items():
         told = ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
-        print(f"mask ratio {ratio}: {told}")
+        print(f"{variant}: {told}")
 
 
 if __name__ == "__main__":
