@@ -25,7 +25,7 @@ from models.training.gaussian_epochs import GaussianEpochs, choose_kept
 from models.training.stage import run_stage
 from models.training.viewed import ViewedSet
 
-N_ALIGN, N_FINETUNE, BATCH = 2000, 50, 24
+N_ALIGN, N_FINETUNE, BATCH = 1200, 50, 24
 # Epochs without a brain that are painted in each fold.
 N_NOISE = 24
 
@@ -120,7 +120,7 @@ def align(
         started = EEGEncoder.from_pretrained(encoder / "eeg_encoder")
         conditioner = build_conditioner(started, 4 * CHANNELS[0])
         task = DrawnAlignTask(started, conditioner, ViewedSet(prepared, clip), model)
-        lessons = Schedule(n, 128, 1e-3, n // 10, weight_decay=0.05, ema_decay=0.98, seed=seed)
+        lessons = Schedule(n, 128, 2e-3, n // 10, weight_decay=0.05, ema_decay=0.98, seed=seed)
         run_stage(out, task, lessons)
         started.save_pretrained(out / "eeg_encoder")
         conditioner.save_pretrained(out / "conditioner")

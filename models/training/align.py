@@ -23,7 +23,7 @@ from torch import nn
 from models.conditioner import EEGConditioner
 from models.eeg_encoder import EEGEncoder
 from models.errors import TrainingError
-from models.losses import clip_loss
+from models.losses import clip_loss, contrast_loss
 from models.training.augment import augment, draw_augmentation
 from models.training.pretrained import check_shapes, read_conditioner, read_encoder
 from models.training.scale_config import AlignConfig
@@ -32,8 +32,6 @@ from models.training.viewed import ViewedSet
 
 TIME_EMBED_DIM = 384
 N_CONCEPTS = 40
-# Of the softmax over pictures and over prototypes, whose cosines lie within a few tenths.
-TEMPERATURE = 0.1
 # What concepts are read with, kept for an alignment that goes on.
 HEAD = "concept_head.safetensors"
 # Weight of the contrast wherever L_clip has any.
@@ -64,6 +62,8 @@ class AlignTask(nn.Module):
     strength : of augmentation.
     clip_weight, context_weight : of L_clip, and of the distance of the context. With
         neither, CLIP is not asked: classification alone.
+    is_shared : whether what is decided teaches the blocks that read, too, and not the
+        concept alone.
     """
 
     prototypes: torch.Tensor
@@ -78,10 +78,11 @@ class AlignTask(nn.Module):
         strength: float = 0.1,
         clip_weight: float = 3.0,
         context_weight: float = 5.0,
+        is_shared: bool = True,
     ) -> None:
         super().__init__()
         self.eeg_encoder, self.conditioner, self._data = encoder, conditioner, data
-        self._strength = strength
+        self._strength, self._is_shared = strength, is_shared
         self._clip_weight, self._context_weight = clip_weight, context_weight
         # Painting does not need it. It reads before the last block, which so is left to decide: the
         # context that decides is no linear function of what a linear head can read.
@@ -137,15 +138,11 @@ class AlignTask(nn.Module):
         loss, losses = concept, {"concept": concept}
         if not (self._clip_weight or self._context_weight):
             return {"loss": loss, **losses}
-        context, embeds = self.decide(tokens)
+        context, embeds = self.decide(tokens if self._is_shared else tokens.detach())
         if self._clip_weight:
-            unit = F.normalize(embeds[seen], dim=1)
             losses["clip"] = clip_loss(rows["image_embeds"], embeds)
-            logits = unit @ rows["image_embeds"][seen].T / TEMPERATURE
-            target = torch.arange(len(logits), device=logits.device)
-            contrast = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-            losses["contrast"] = contrast
-            loss = loss + self._clip_weight * losses["clip"] + CONTRAST * contrast
+            losses["contrast"] = contrast_loss(rows["image_embeds"][seen], embeds[seen])
+            loss = loss + self._clip_weight * losses["clip"] + CONTRAST * losses["contrast"]
         if self._context_weight:
             # Other words of the caption stay: their part of the context hardly depends on its.
             named = self.context_prototypes[read.argmax(1)] - self.context_prototypes[label]

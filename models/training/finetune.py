@@ -19,7 +19,7 @@ from torch import nn
 from models.conditioner import EEGConditioner
 from models.eeg_encoder import EEGEncoder
 from models.errors import SplitError
-from models.losses import clip_loss
+from models.losses import clip_loss, contrast_loss
 from models.training.augment import augment, draw_augmentation
 from models.training.base import Base, encode_set, load_base
 from models.training.bundle import Sampler, concept_names, fit_concepts, save_bundle
@@ -38,8 +38,6 @@ from models.training.stage import Rows, processes, run_stage
 HELD_OUT = 256
 # What "auto" splits by: the first that can be.
 AUTO: tuple[By, ...] = ("split", "session", "run", "block")
-# Of the contrast's softmax over pictures.
-TEMPERATURE = 0.1
 
 
 def attention_parameters(unet: UNet2DConditionModel) -> dict[str, nn.Parameter]:
@@ -149,24 +147,6 @@ class FinetuneTask(nn.Module):
             losses["contrast"] = contrast_loss(rows["image_embeds"], eeg_embeds.float())
             loss = loss + c.contrast_weight * losses["contrast"]
         return {"loss": loss, **losses}
-
-
-def contrast_loss(image_embeds: torch.Tensor, eeg_embeds: torch.Tensor) -> torch.Tensor:
-    """Symmetric InfoNCE (van den Oord et al. 2018, arXiv 1807.03748) among rows.
-
-    Rows that saw the same picture count as one another's right answer.
-
-    Parameters
-    ----------
-    image_embeds, eeg_embeds : (n, dim).
-    """
-    image, eeg = F.normalize(image_embeds, dim=1), F.normalize(eeg_embeds, dim=1)
-    # In full precision, whatever autocast says: products of unit vectors, sharpened.
-    with torch.autocast(eeg.device.type, enabled=False):
-        logits = eeg @ image.T / TEMPERATURE
-    same = (image[:, None] == image).all(2).float()
-    target = same / same.sum(1, keepdim=True)
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
 @torch.no_grad()

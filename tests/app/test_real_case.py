@@ -168,13 +168,13 @@ def test_alignment_draws_the_epochs_of_the_model() -> None:
     model = GaussianEpochs.fit(eeg, label, np.arange(2), 1.0)
 
     class Pictures:
-        image_embeds, context = torch.eye(2), torch.zeros(2, 16, 4)
+        image_embeds, context = torch.eye(2, 128), torch.zeros(2, 16, 128)
 
         def prototypes(self, n: int) -> torch.Tensor:
-            return torch.eye(n)
+            return torch.eye(n, 128)
 
         def context_prototypes(self, n: int) -> torch.Tensor:
-            return torch.zeros(n, 16, 4)
+            return torch.zeros(n, 16, 128)
 
     encoder = build_encoder("headset", 2, 8)
     task = DrawnAlignTask(encoder, build_conditioner(encoder), Pictures(), model)  # type: ignore[arg-type]
@@ -184,6 +184,13 @@ def test_alignment_draws_the_epochs_of_the_model() -> None:
         drawn = rows["eeg"][rows["label"] == c].numpy()
         np.testing.assert_allclose(drawn.mean(0), eeg[label == c].mean(0), atol=0.15)
     assert not torch.equal(rows["eeg"], task.load(task.draw(generator, 4000))["eeg"])
+    # What is decided teaches nothing to what reads.
+    losses = task({name: values[:64] for name, values in rows.items()})
+    decided = losses["clip"] + losses["contrast"] + losses["distance"]
+    reads = [*encoder.blocks[0].parameters(), *task.concept_head.parameters()]
+    for gradient in torch.autograd.grad(decided, reads, retain_graph=True, allow_unused=True):
+        assert gradient is None
+    assert all(g.abs().sum() > 0 for g in torch.autograd.grad(losses["concept"], reads))
 
 
 def test_what_was_painted_is_put_together_by_folds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 import models.training.base
 from models.concepts import ConceptTable
 from models.errors import PreparedSetError, ScorerError, TrainingError
+from models.losses import contrast_loss
 from models.pipeline import load_bundle
 from models.training.base import load_base
 from models.training.bundle import (
@@ -27,7 +28,6 @@ from models.training.config import FinetuneConfig
 from models.training.finetune import (
     FinetuneTask,
     build_conditioner,
-    contrast_loss,
     encode_all,
     finetune,
     load_encoder,
