@@ -167,11 +167,13 @@ def read_stimuli(folder: Path) -> dict[str, Composition]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["stimuli"]
         stimuli = {str(name): Composition(**values) for name, values in found.items()}
+        for composition in stimuli.values():
+            features(composition)  # fails here, and not in the middle of a session
     except OSError as error:
         raise SourceError(
             f"{path} cannot be read ({error.strerror}). Give the folder of a bundle's stimuli."
         ) from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise SourceError(
             f"{path} does not say what its pictures show ({error}). Fetch the bundle again, or "
             "paint them anew by `phosphene scale-model stimuli`."

@@ -1,7 +1,7 @@
 """A small latent diffusion model of gratings, faces and houses, from drawn pictures.
 
 It stands where Stable Diffusion 1.5 and CLIP stand in the paper, at 64x64 pixels, and is
-trained by the scale model's own stages in about half an hour on one slow core. Its VAE
+trained by the scale model's own stages in about an hour on one slow core. Its VAE
 halves the side twice instead of three times: three halvings left the high spatial frequency
 grey.
 """

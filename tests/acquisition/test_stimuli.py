@@ -112,7 +112,9 @@ def test_stimuli_are_read_by_name(tmp_path: Path) -> None:
     write([name for name in made if name != "cat 1"])
     with pytest.raises(SourceError, match=r"has no picture of cat\. Paint them anew"):
         read_stimuli(tmp_path)
-    for text in ("", "[]", '{"stimuli": {"cat": {"label": 1}}}'):
+    strange = [made["cat 1"].to_dict() | change for change in ({"label": 99}, {"hue": "red"})]
+    damaged = [json.dumps({"stimuli": {"cat 1": values}}) for values in strange]
+    for text in ("", "[]", '{"stimuli": {"cat": {"label": 1}}}', *damaged):
         path.write_text(text)
         with pytest.raises(SourceError, match="does not say what its pictures show"):
             read_stimuli(tmp_path)
