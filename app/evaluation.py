@@ -16,7 +16,7 @@ from app.cores import worker_threads
 from app.errors import SettingsError, SummaryError
 from app.quiet import silence_libraries
 from app.settings import Settings
-from models.painter import KeyframePainter
+from models.keyframes import KeyframePainter
 from models.training import report
 from models.training.bundle import read_held_out
 from models.training.evaluate import Evaluation, evaluate

@@ -91,6 +91,8 @@ class Hub:
         self._n_skipped = 0
         self._ended = [0, 0, 0]
         self._drawn_ms: list[float] = []
+        # The newest EEG of which anything was drawn.
+        self._t_used = -np.inf
         self.viewers: dict[ViewerSlot, Callable[[], None]] = {}
 
     # The hub's thread
@@ -131,7 +133,9 @@ class Hub:
             self._shown = {n: p for n, p in self._shown.items() if n >= frame.number}
             if frame.changed or not self._jpeg:
                 self._jpeg = encode_jpeg(frame.rgb)
-            self._publish(self._shown[frame.number], frame.fade, frame.state)
+            picture = self._shown[frame.number]
+            state = frame.state if frame.state != "painted" else picture.header["state"]
+            self._publish(picture, frame.fade, state)
 
     def _publish(self, picture: Picture, fade: float, state: str) -> None:
         self._number += 1
@@ -199,10 +203,11 @@ class Hub:
         if drawn is None or drawn.frame.fade < FIRST_USE_FADE:
             return
         picture = drawn.frame.picture
-        # A viewer who came later draws old pictures: that says nothing of latency.
-        if not picture.is_drawn and drawn.is_fresh:
+        # An epoch is used once, by its first frame; a viewer who came later draws old ones, which
+        # says nothing of latency.
+        if picture.t_eeg > self._t_used and drawn.is_fresh:
             self._drawn_ms.append((self._clock() - picture.t_eeg) * 1000)
-        picture.is_drawn = True
+        self._t_used = max(self._t_used, picture.t_eeg)
 
     def counts(self) -> dict[str, int]:
         """What is counted: frames of all viewers, and what the guard had to stop.

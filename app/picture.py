@@ -17,18 +17,16 @@ SMALL_SIDE = 256
 SMALL_QUALITY = 93
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Picture:
-    """What the worker painted from one epoch.
+    """A frame of the worker's.
 
     Attributes
     ----------
     header : of the worker's `frame` message.
-    is_drawn : whether its first use has been seen: drawn by a viewer, at least a tenth of it.
     """
 
     header: dict[str, Any]
-    is_drawn: bool = False
 
     @property
     def t_eeg(self) -> float:

@@ -1,4 +1,4 @@
-"""The worker process: one thread owns the model and paints the newest epoch.
+"""The worker process: one thread owns the model and paints what the newest epoch says.
 
 A second thread tells how things are four times a second, also while a bundle loads.
 """
@@ -35,26 +35,41 @@ MOST_WAITING = 4
 
 N_CONCEPTS = 5
 
+# Seconds that a frame goes on at most.
+LONGEST_STEP = 0.25
 
-class Painted(Protocol):
-    """What comes of an epoch (`models.painter.Painted`)."""
 
-    @property
-    def rgb(self) -> np.ndarray: ...
+class Reading(Protocol):
+    """What an epoch says (`models.frames.Reading`)."""
+
     @property
     def concepts(self) -> list[tuple[str, float]]: ...
     @property
     def is_sure(self) -> bool: ...
     @property
     def encode_ms(self) -> float: ...
+
+
+class Frame(Protocol):
+    """A picture (`models.frames.Frame`)."""
+
+    @property
+    def rgb(self) -> np.ndarray: ...
+    @property
+    def state(self) -> str: ...
     @property
     def paint_ms(self) -> float: ...
 
 
 class Painter(Protocol):
-    """What paints (`models.painter.KeyframePainter`)."""
+    """What paints (`models.frames.Painter`)."""
 
-    def paint(self, eeg: np.ndarray) -> Painted: ...
+    @property
+    def period(self) -> float: ...
+    @property
+    def is_moving(self) -> bool: ...
+    def aim(self, eeg: np.ndarray) -> Reading: ...
+    def step(self, dt: float) -> Frame | None: ...
 
 
 class Inbox:
@@ -127,10 +142,14 @@ class Report:
         with self._lock:
             self._header |= values
 
-    def painted(self, latency_ms: float) -> None:
-        """Count a picture and keep its latency."""
+    def painted(self) -> None:
+        """Count a frame that the U-Net was called for."""
         with self._lock:
             self._header["frames_painted"] += 1
+
+    def used(self, latency_ms: float) -> None:
+        """Keep the time from an epoch's last sample to the first frame made from it."""
+        with self._lock:
             self._painted_ms.append(round(latency_ms, 2))
 
     def take(self, t: float) -> bytes:
@@ -173,17 +192,35 @@ class Worker:
         self._clock = clock
         self._number = 0
         self._is_paused = False
+        # Of the newest epoch: its header, what it says, and whether a frame was made from it.
+        self._epoch: dict[str, Any] = {}
+        self._reading: Reading | None = None
+        self._is_used = True
+        # When the next frame is due, and when the last one was made if the next one follows it.
+        self._t_next = -np.inf
+        self._t_last: float | None = None
         self.inbox = Inbox()
 
     def run(self, incoming: Subscriber, stop: threading.Event) -> None:
         """Paint until `stop` is set."""
         while not stop.is_set():
             wait = IDLE
+            if self._painter.is_moving:
+                wait = min(max(0.0, self._t_next - self._clock()), IDLE)
             while message := incoming.receive(wait):
                 self.take_in(message)
                 wait = 0
-            if epoch := self.inbox.take():
-                self.paint(epoch)
+            self.work()
+
+    def work(self) -> None:
+        """Read the epoch that waits, and make a frame if one is due."""
+        # Each is read once: what was not painted of the one before gives way.
+        if epoch := self.inbox.take():
+            self._aim(epoch)
+        if not self._painter.is_moving:
+            self._t_last = None
+        elif self._clock() >= self._t_next:
+            self._paint()
 
     def take_in(self, message: Message) -> None:
         """Take an epoch or an order."""
@@ -199,42 +236,60 @@ class Worker:
                 epochs_replaced=self.inbox.n_replaced, epochs_dropped=self.inbox.n_dropped
             )
 
-    def paint(self, epoch: Message) -> None:
-        """Paint an epoch and publish the frame, which says where the EEG gives no clear answer."""
+    def _aim(self, epoch: Message) -> None:
         header = epoch.header
         shape = header["n_channels"], header["n_times"]
         # A copy, because torch does not take arrays that cannot be written to.
         eeg = np.frombuffer(epoch.payload, np.float32).reshape(shape).copy()
         try:
-            painted = self._painter.paint(eeg)
+            self._reading = self._painter.aim(eeg)
         except EpochShapeError as error:
             self._report.set(message=str(error))
             return
+        self._epoch, self._is_used = header, False
+        self._report.set(message="", encode_ms=self._reading.encode_ms)
+
+    def _paint(self) -> None:
+        """Make a frame and publish it, with what the newest epoch says."""
+        t, period = self._clock(), self._painter.period
+        # The first after a rest begins to move; after a stall it goes on, and does not leap.
+        dt = period if self._t_last is None else min(t - self._t_last, LONGEST_STEP)
+        # On a grid while it is kept; from now on where it was not, so that there is no burst.
+        self._t_next = (self._t_next if t - self._t_next < period else t) + period
+        self._t_last = t
+        frame, reading = self._painter.step(dt), self._reading
+        if frame is None or reading is None:
+            return
         t_painted = self._clock()
         self._number += 1
-        self._report.set(message="", encode_ms=painted.encode_ms, paint_ms=painted.paint_ms)
-        self._report.painted((t_painted - header["t_last"]) * 1000)
-        rgb = painted.rgb
-        frame = {
+        self._report.set(paint_ms=frame.paint_ms)
+        if frame.state == "painted":
+            self._report.painted()
+        if not self._is_used:
+            self._is_used = True
+            self._report.used((t_painted - self._epoch["t_last"]) * 1000)
+        rgb = frame.rgb
+        header = {
             "number": self._number,
-            "epoch": header["number"],
-            "kind": header["kind"],
-            "t_eeg": header["t_last"],
+            "epoch": self._epoch["number"],
+            "kind": self._epoch["kind"],
+            "state": frame.state,
+            "t_eeg": self._epoch["t_last"],
             "t_painted": t_painted,
             "seed": self._seed,
             "height": rgb.shape[0],
             "width": rgb.shape[1],
             "concepts": [
                 {"name": name, "character": _characters().get(name, ""), "confidence": confidence}
-                for name, confidence in painted.concepts[:N_CONCEPTS]
+                for name, confidence in reading.concepts[:N_CONCEPTS]
             ],
-            "chance": 1 / len(painted.concepts) if painted.concepts else 0.0,
-            "is_sure": painted.is_sure,
-            "honesty": header["honesty"],
-            "encode_ms": painted.encode_ms,
-            "paint_ms": painted.paint_ms,
+            "chance": 1 / len(reading.concepts) if reading.concepts else 0.0,
+            "is_sure": reading.is_sure,
+            "honesty": self._epoch["honesty"],
+            "encode_ms": reading.encode_ms,
+            "paint_ms": frame.paint_ms,
         }
-        self._send(pack("frame", frame, np.ascontiguousarray(rgb).tobytes()))
+        self._send(pack("frame", header, np.ascontiguousarray(rgb).tobytes()))
 
 
 def tell(report: Report, send: Callable[[bytes], None], stop: threading.Event) -> None:
@@ -260,14 +315,13 @@ def main() -> None:
         try:
             bundle = find_bundle(settings.bundle)
             # torch takes seconds to import: telemetry says that it is coming.
-            from models.painter import KeyframePainter
+            from models.painter import open_painter
 
             if not settings.debug:
                 silence_libraries()
-            painter = KeyframePainter.from_bundle(
+            painter = open_painter(
                 bundle, settings.seed, worker_threads(settings.threads), settings.device
             )
-            painter.warm_up()
             worker = Worker(painter, settings.seed, report, bus.publisher("frame").send)
             incoming = bus.subscriber("epoch", "control")
             report.set(state="ready", message="")

@@ -113,15 +113,14 @@ def painting_rows(bundle: Path, threads: int, seconds: float) -> list[Row]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from models.painter import KeyframePainter
+    from models.keyframes import KeyframePainter
 
     painter = KeyframePainter.from_bundle(bundle, threads=threads, device="cpu")
-    painter.warm_up()
     config = painter.pipeline.eeg_encoder.config
     shape = (config.in_channels, config.n_times)
     eeg = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     with FlopCounterMode(display=False) as counter:
-        painted = painter.paint(eeg)
+        _, painted = painter.paint(eeg)
     gflop = counter.get_total_flops() / 1e9
     timings = measure({"frame": lambda: painter.paint(eeg), "matmul": matmul()}, seconds)
     rate = gflops(timings["matmul"])

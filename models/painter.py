@@ -1,147 +1,243 @@
-"""From an epoch to a frame: a keyframe for each epoch, from the same noise."""
+"""The real-time painter: frames that follow the newest epoch smoothly.
+
+Latents go in a circle. Those of the last frame are drawn a little to what the newest epoch looks
+like by itself, its anchor, and mixed with noise that stays the same; a consistency step under the
+conditioning of this moment cleans them. How much noise depends on how fast the conditioning turns,
+so that a new concept is painted anew and a known one is kept.
+"""
 
 from __future__ import annotations
 
-import json
+import math
 import time
-from dataclasses import dataclass
+from collections import deque
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
+from diffusers import LCMScheduler
 
 from models.errors import BundleError
-from models.pipeline import EEGToImagePipeline, first_line, fixed_noise, load_bundle
+from models.follower import Conditioning, Follower
+from models.frames import Frame, Painter, Reading, read
+from models.keyframes import KeyframePainter
+from models.ladder import Ladder, Rung
+from models.networks import Networks, open_networks
+from models.noise_schedule import ConsistencyFunction
+from models.pipeline import EEGToImagePipeline, first_line, fixed_noise
+
+# Timesteps of the loop of 1,000, and the speeds of the conditioning, in radians a second, from
+# which the noisier ones are taken.
+LEVELS = (250, 500, 750)
+SPEEDS = (0.5, 2.0)
+# Seconds in which the loop comes nearer to its anchor by two thirds.
+ANCHORING = 0.25
+# Consistency steps of an anchor.
+ANCHOR_STEPS = 2
+# Seconds in which keyframes follow each other where nothing better is affordable.
+KEYFRAME_FADE = 1 / 3
+State = Literal["painted", "interpolated"]
+
+# The loop stands still when a step changes latents by less than this share of their spread.
+STILL = 0.03
 
 
-@dataclass(frozen=True, slots=True)
-class Painted:
-    """A frame and what the EEG says.
+class StreamPainter:
+    """Paints a distilled bundle in real time.
 
-    Attributes
-    ----------
-    rgb : (H, W, 3) uint8.
-    concepts : (name, confidence), the likeliest first; empty for a bundle without concepts.
-    is_sure : whether the EEG is that of someone who sees something, so that there is an answer.
-    encode_ms, paint_ms : time for EEG to conditioning, and for conditioning to pixels.
-    """
-
-    rgb: np.ndarray
-    concepts: list[tuple[str, float]]
-    is_sure: bool
-    encode_ms: float
-    paint_ms: float
-
-
-class KeyframePainter:
-    """Paints one picture for one epoch; the same epoch and seed give the same picture.
+    Rendered again with the same epochs between the same steps, of the same `dt` and rungs, the
+    frames are the same.
 
     Parameters
     ----------
-    pipeline : the bundle.
-    seed : of all noise, which pictures share, so that they change only where the EEG does.
-    num_inference_steps, guidance_scale : of the sampler.
+    pipeline : the bundle, with diffusers' `LCMScheduler`.
+    networks : that compute, one picture a call.
+    seed : of the noise.
+    ladder : chooses how much is painted.
     """
 
     def __init__(
         self,
         pipeline: EEGToImagePipeline,
+        networks: Networks,
         seed: int = 0,
-        num_inference_steps: int = 10,
-        guidance_scale: float = 1.0,
+        ladder: Ladder | None = None,
     ) -> None:
-        if num_inference_steps < 1:
-            raise ValueError(f"num_inference_steps is {num_inference_steps}, not 1 or more")
-        self.pipeline = pipeline
-        self.num_inference_steps = num_inference_steps
-        self.guidance_scale = guidance_scale
-        noise, self._generator = fixed_noise(pipeline, seed)
-        self._noise = noise.to(pipeline.unet.device, pipeline.unet.dtype)
+        self._pipeline, self._networks = pipeline, networks
+        self._ladder = ladder or Ladder()
+        self._consistency = ConsistencyFunction(pipeline.scheduler).to(pipeline.unet.device)
+        self._noise = fixed_noise(pipeline, seed)[0].to(pipeline.unet.device)
+        learnt = self._consistency.timesteps
+        self._levels = [learnt[(learnt - level).abs().argmin()][None] for level in LEVELS]
+        self._noisiest = learnt[-1:]
+        self._follower: Follower | None = None
+        # An epoch that no anchor was painted of yet.
+        self._target: Conditioning | None = None
+        # Latents of the last frame, of the newest epoch, and where a fade of keyframes began.
+        self._latents = self._anchor = self._origin = torch.zeros_like(self._noise)
+        self._faded = 1.0
+        self._queue: deque[tuple[torch.Tensor, State]] = deque()
+        self._dt = 0.0
+        self._is_still = True
 
-    @classmethod
-    def from_bundle(
-        cls, folder: Path | str, seed: int = 0, threads: int = 1, device: str = "auto"
-    ) -> KeyframePainter:
-        """Load a bundle for painting.
+    @property
+    def period(self) -> float:
+        """Seconds from one frame to the next; see `models.frames.Painter`."""
+        return self._ladder.rung.period
 
-        Parameters
-        ----------
-        folder : of the bundle; its `painter.json` may set the sampler.
-        threads : of torch on the CPU.
-        device : "cpu", "cuda" or "auto", which is CUDA where there is one.
+    @property
+    def is_moving(self) -> bool:
+        """Whether the next frame will differ; see `models.frames.Painter`."""
+        return bool(self._queue) or not self._is_still
 
-        Raises
-        ------
-        BundleError
-            In one sentence, with the remedy.
-        """
-        torch.set_num_threads(threads)
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        is_cuda = device.startswith("cuda")
-        half = {"unet": torch.float16, "vae": torch.float16, "default": torch.float32}
-        pipeline = load_bundle(folder, half if is_cuda else torch.float32).to(device)
-        path = Path(folder) / "painter.json"
-        try:
-            sampler = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-            return cls(pipeline, seed, **sampler)
-        except (ValueError, TypeError) as error:
-            raise BundleError(
-                f"{path} does not set the sampler ({error}). It may hold num_inference_steps "
-                "and guidance_scale."
-            ) from error
-
-    def warm_up(self) -> None:
-        """Paint once from silence, so that the first real frame is as fast as the others.
-
-        Raises
-        ------
-        BundleError
-            The bundle's parts do not fit each other, which shows only when it paints.
-        """
-        config = self.pipeline.eeg_encoder.config
-        try:
-            self.paint(np.zeros((config.in_channels, config.n_times), np.float32))
-        # torch and diffusers raise whatever their inner libraries do.
-        except Exception as error:
-            raise BundleError(
-                f"The bundle loads but cannot paint ({first_line(error)}). Its parts do not fit "
-                "each other or this device; give another with --bundle."
-            ) from error
+    def aim(self, eeg: np.ndarray) -> Reading:
+        """Follow an epoch from now on; see `models.frames.Painter`."""
+        self._target, reading = read(self._pipeline, eeg)
+        if self._follower is None:
+            self._follower = Follower(self._target)
+        self._follower.aim(self._target)
+        self._is_still = False
+        return reading
 
     @torch.inference_mode()
-    def paint(self, eeg: np.ndarray) -> Painted:
-        """Paint the picture for an epoch (n_channels, n_times), float32.
-
-        Raises
-        ------
-        EpochShapeError
-            The epoch is not what the bundle was made for.
-        """
+    def step(self, dt: float) -> Frame | None:
+        """The next frame; see `models.frames.Painter`."""
+        if not self.is_moving:
+            return None
         begun = time.perf_counter()
-        pipeline = self.pipeline
-        context, time_embedding, clip_embeds = pipeline.encode(torch.from_numpy(eeg)[None])
-        concepts: list[tuple[str, float]] = []
-        is_sure = True
-        if pipeline.concepts is not None:
-            probabilities = pipeline.concepts(clip_embeds.float())
-            is_sure = bool(pipeline.concepts.is_sure(clip_embeds.float())[0])
-            best = probabilities[0].sort(descending=True)
-            names = pipeline.concepts.config.names
-            concepts = [
-                (names[i], p)
-                for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-            ]
-        encoded = time.perf_counter()
-        latents = pipeline.denoise(
-            context,
-            time_embedding,
-            self._noise,
-            self.num_inference_steps,
-            self.guidance_scale,
-            self._generator.clone_state(),
+        self._dt += dt
+        n_calls = 0
+        if not self._queue:
+            n_calls = self._move(self._ladder.rung, self._dt)
+            self._dt = 0.0
+        called = time.perf_counter()
+        latents, state = self._queue.popleft()
+        rgb = self._networks.decode(latents)
+        ended = time.perf_counter()
+        self._ladder.took(n_calls, called - begun, ended - called)
+        return Frame(rgb, state, 1e3 * (ended - begun))
+
+    def _move(self, rung: Rung, dt: float) -> int:
+        """Queue the next frame, or two; how often the U-Net was called."""
+        assert self._follower is not None
+        speed = self._follower.step(dt)
+        n_calls = 0
+        if self._target is not None:
+            n_calls += self._set_anchor(self._target)
+            self._target = None
+        before = self._latents
+        if rung.calls:
+            level = sum(speed >= least for least in SPEEDS)
+            # The noisiest first; where little moves there is but one.
+            levels = self._levels[max(0, level + 1 - rung.calls) : level + 1][::-1]
+            self._latents = self._loop(levels, dt)
+            n_calls += len(levels)
+            if rung.is_halved:
+                self._queue.append((slerp(before, self._latents, 0.5), "interpolated"))
+            self._queue.append((self._latents, "painted"))
+            change = (self._latents - before).std() / self._latents.std()
+            self._is_still = self._follower.is_at_rest and float(change) < STILL
+        else:
+            self._faded = min(1.0, self._faded + dt / KEYFRAME_FADE)
+            self._latents = slerp(self._origin, self._anchor, self._faded)
+            self._is_still = self._faded == 1
+            self._queue.append((self._latents, "painted" if self._is_still else "interpolated"))
+        return n_calls
+
+    def _set_anchor(self, target: Conditioning) -> int:
+        """Paint the newest epoch as it is, from nothing but noise."""
+        is_first = not self._anchor.any()
+        self._anchor = self._clean(self._noise, self._noisiest, target)
+        for k in range(1, ANCHOR_STEPS):
+            t = self._levels[-1] if k == 1 else self._levels[0]
+            noisy = self._consistency.noisy(self._anchor, self._noise, t)
+            self._anchor = self._clean(noisy, t, target)
+        if is_first:
+            self._latents = self._anchor
+        self._origin, self._faded = self._latents, 0.0
+        return ANCHOR_STEPS
+
+    def _loop(self, levels: list[torch.Tensor], dt: float) -> torch.Tensor:
+        """Once around: towards the anchor, noisy, and clean under the conditioning of now."""
+        assert self._follower is not None
+        conditioning = self._follower.conditioning()
+        latents = self._latents + (1 - math.exp(-dt / ANCHORING)) * (self._anchor - self._latents)
+        for t in levels:
+            noisy = self._consistency.noisy(latents, self._noise, t)
+            latents = self._clean(noisy, t, conditioning)
+        # Without this colours drift, a little each time around.
+        mean, std = _statistics(latents)
+        wanted_mean, wanted_std = _statistics(self._anchor)
+        return (latents - mean) / std * wanted_std + wanted_mean
+
+    def _clean(self, noisy: torch.Tensor, t: torch.Tensor, told: Conditioning) -> torch.Tensor:
+        dtype = self._pipeline.unet.dtype
+        predicted = self._networks.predict(
+            noisy.to(dtype), t, told.context.to(dtype), told.time_embedding.to(dtype)
         )
-        picture = pipeline.decode(latents)[0]
-        rgb = (picture * 255).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
-        painted = time.perf_counter()
-        return Painted(rgb, concepts, is_sure, 1e3 * (encoded - begun), 1e3 * (painted - encoded))
+        out: torch.Tensor = self._consistency(noisy, predicted.float(), t)
+        return out
+
+
+def _statistics(latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and spread of each channel."""
+    std, mean = torch.std_mean(latents, dim=(2, 3), keepdim=True)
+    return mean, std.clamp(min=1e-6)
+
+
+def slerp(a: torch.Tensor, b: torch.Tensor, share: float) -> torch.Tensor:
+    """Latents on the way from `a` to `b` as a whole, of a length on the way too."""
+    length_a, length_b = a.norm(), b.norm()
+    angle = torch.arccos((a * b).sum().div(length_a * length_b).clamp(-1, 1))
+    if not float(angle) > 1e-4:  # nor where one is zero
+        return a + share * (b - a)
+    ahead = torch.sin((1 - share) * angle) / length_a
+    behind = torch.sin(share * angle) / length_b
+    length = length_a + share * (length_b - length_a)
+    out: torch.Tensor = (ahead * a + behind * b) / torch.sin(angle) * length
+    return out
+
+
+def open_painter(
+    folder: Path | str, seed: int = 0, threads: int = 1, device: str = "auto"
+) -> Painter:
+    """Load a bundle for live painting, and paint once, so that the first frame is fast.
+
+    Parameters
+    ----------
+    folder, seed, threads, device : see `KeyframePainter.from_bundle`.
+
+    Returns
+    -------
+    a `StreamPainter` for a distilled bundle, else a `KeyframePainter`.
+
+    Raises
+    ------
+    BundleError
+        In one sentence, with the remedy.
+    """
+    keyframes = KeyframePainter.from_bundle(folder, seed, threads, device)
+    pipeline = keyframes.pipeline
+    try:
+        is_distilled = isinstance(pipeline.scheduler, LCMScheduler)
+        n = 1 if is_distilled or keyframes.guidance_scale <= 1 else 2
+        networks = open_networks(pipeline, n, threads)
+        steps, guidance = keyframes.num_inference_steps, keyframes.guidance_scale
+        painters: list[Painter] = [
+            StreamPainter(pipeline, networks, seed)
+            if is_distilled
+            else KeyframePainter(pipeline, seed, steps, guidance, networks)
+            for _ in range(2)
+        ]
+        # One of them, so that the other has seen nothing.
+        config = pipeline.eeg_encoder.config
+        painters[0].aim(np.zeros((config.in_channels, config.n_times), np.float32))
+        painters[0].step(0.0)
+    # torch, diffusers and OpenVINO raise whatever their inner libraries do.
+    except Exception as error:
+        raise BundleError(
+            f"The bundle loads but cannot paint ({first_line(error)}). Its parts do not fit "
+            "each other or this device; give another with --bundle."
+        ) from error
+    return painters[1]

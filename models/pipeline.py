@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,6 +19,8 @@ from models.concepts import ConceptTable
 from models.conditioner import EEGConditioner
 from models.eeg_encoder import EEGEncoder
 from models.errors import BundleError
+
+Predict = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 Generators = torch.Generator | list[torch.Generator] | None
 """One for all pictures, or one for each."""
@@ -92,10 +95,15 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         num_inference_steps: int,
         guidance_scale: float = 1.0,
         generator: Generators = None,
+        predict: Predict | None = None,
     ) -> torch.Tensor:
         """Latents of unit noise (n, 4, h, w) to clean ones under the conditioning.
 
-        `generator` is of the noise that some schedulers add at every step, as LCM's.
+        Parameters
+        ----------
+        generator : of the noise that some schedulers add at every step, as LCM's.
+        predict : what computes the U-Net's output, from latents, timestep (1,), context and time
+            embedding; by default the U-Net.
         """
         self.scheduler.set_timesteps(num_inference_steps, device=latents.device)
         latents = latents * self.scheduler.init_noise_sigma
@@ -108,9 +116,10 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         for t in self.progress_bar(self.scheduler.timesteps):
             x = torch.cat([latents, latents]) if is_guided else latents
             x = self.scheduler.scale_model_input(x, t)
-            noise_pred = self.unet(
-                x, t, encoder_hidden_states=context, class_labels=time_embedding
-            ).sample
+            if predict:
+                noise_pred = predict(x, t[None], context, time_embedding)
+            else:
+                noise_pred = self.unet(x, t, context, class_labels=time_embedding).sample
             if is_guided:
                 empty, conditioned = noise_pred.chunk(2)
                 noise_pred = empty + guidance_scale * (conditioned - empty)

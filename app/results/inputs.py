@@ -20,7 +20,7 @@ from app.results.stream import Sessions
 from app.ruler import SECONDS_PER_TRIAL
 from app.settings import Settings
 from models.errors import PreparedSetError
-from models.painter import KeyframePainter
+from models.keyframes import KeyframePainter
 from models.training.eegnet import EEGNetConfig
 from models.training.peers import Predictor
 from models.training.prepared import PreparedSet

@@ -218,6 +218,11 @@ class DistillConfig(Schedule):
     solver_steps: Annotated[
         int, "Steps of DDIM that the teacher's way from noise to picture is cut into."
     ] = 50
+    fixed_noise: Annotated[
+        float,
+        "Share of epochs with the one noise that the painter begins from; the others have noise of "
+        "their own.",
+    ] = 0.5
     augment: Augment = 0.0
     sampler_steps: SamplerSteps = 4
 
@@ -225,6 +230,7 @@ class DistillConfig(Schedule):
         Schedule.__post_init__(self)
         self._check("guidance", self.guidance == 0 or self.guidance >= 1, "0, or from 1 upwards")
         self._check("augment", self.augment >= 0, "a number from 0 upwards")
+        self._check("fixed_noise", 0 <= self.fixed_noise <= 1, "a number from 0 to 1")
         self._check("solver_steps", self.solver_steps >= 1, "a number from 1 upwards")
         is_part = 1 <= self.sampler_steps <= self.solver_steps
         self._check("sampler_steps", is_part, "a number from 1 to --solver-steps")

@@ -16,8 +16,8 @@ from diffusers import LCMScheduler
 from torch import nn
 from torch.func import functional_call
 
+from models.noise_schedule import ConsistencyFunction
 from models.training.augment import augment, draw_augmentation
-from models.training.denoising import Denoising
 from models.training.seen import SeenEpochs
 from models.training.stage import Rows
 
@@ -46,9 +46,9 @@ class DistillTask(nn.Module):
     seen : the training epochs.
     latents : of all pictures of the set, (n_pictures, 4, h, w).
     strength : of augmentation.
+    fixed : noise (1, 4, h, w) that the painter begins from, whatever the epoch.
+    fixed_share : of the rows that have it in place of noise of their own.
     """
-
-    timesteps: torch.Tensor
 
     def __init__(
         self,
@@ -61,19 +61,17 @@ class DistillTask(nn.Module):
         seen: SeenEpochs,
         latents: np.ndarray,
         strength: float = 0.0,
+        fixed: torch.Tensor | None = None,
+        fixed_share: float = 0.0,
     ) -> None:
         super().__init__()
-        self.unet, self.denoising = unet.requires_grad_(True), Denoising(scheduler)
+        self.unet, self.consistency = unet.requires_grad_(True), ConsistencyFunction(scheduler)
         self.teacher = teacher.requires_grad_(False)
         self.encoder = encoder.requires_grad_(False)
         self.conditioner = conditioner.requires_grad_(False)
-        self._scheduler, self._guidance = scheduler, guidance
+        self._guidance = guidance
         self._seen, self._latents, self._strength = seen, latents, strength
-        n_steps = scheduler.config.original_inference_steps
-        self._stride = len(scheduler) // n_steps
-        # Those that LCM samples at: the last is the noisiest that there is.
-        timesteps = self._stride * torch.arange(1, n_steps + 1) - 1
-        self.register_buffer("timesteps", timesteps, persistent=False)
+        self._fixed, self._fixed_share = fixed, fixed_share
         self._averaged: dict[str, torch.Tensor] = {}
 
     def follow(self, averaged: dict[str, torch.Tensor]) -> None:
@@ -85,8 +83,11 @@ class DistillTask(nn.Module):
         rows = {
             "chosen": self._seen.draw(generator, batch),
             "noise": torch.randn(batch, *self._latents.shape[1:], generator=generator),
-            "place": torch.randint(len(self.timesteps), (batch,), generator=generator),
+            "place": torch.randint(len(self.consistency.timesteps), (batch,), generator=generator),
         }
+        if self._fixed is not None:
+            is_fixed = torch.rand(batch, 1, 1, 1, generator=generator) < self._fixed_share
+            rows["noise"] = torch.where(is_fixed, self._fixed, rows["noise"])
         if self._strength:
             n_channels = self._seen.epochs.shape("eeg")[0]
             rows |= draw_augmentation(generator, batch, n_channels, self._strength)
@@ -106,12 +107,12 @@ class DistillTask(nn.Module):
         with torch.no_grad():
             context, time_embedding, _ = self.conditioner(self.encoder(rows["eeg"]))
         condition = (context, time_embedding)
-        t = self.timesteps[rows["place"]]
-        noisy = self.denoising.noisy(rows["latents"], rows["noise"], t)
+        t = self.consistency.timesteps[rows["place"]]
+        noisy = self.consistency.noisy(rows["latents"], rows["noise"], t)
         # With gradients first: autocast keeps the copies of weights that it makes.
         answer = self.answer(self.unet, noisy, t, condition)
         with torch.no_grad():
-            further = (t - self._stride).clamp(min=0)
+            further = (t - self.consistency.stride).clamp(min=0)
             on_the_way = self.step(noisy, t, further, condition)
             target = self.answer(self._target, on_the_way, further, condition)
         return {"loss": pseudo_huber(answer - target)}
@@ -129,11 +130,7 @@ class DistillTask(nn.Module):
     ) -> torch.Tensor:
         """The consistency function: `noisy` (n, 4, h, w) at `t` (n,) to its picture's latents."""
         predicted = _ask(unet, noisy, t, condition)
-        latents, _ = self.denoising.parts(noisy, predicted, t)
-        # LCM's own, so that it samples what is learnt here.
-        scalings = self._scheduler.get_scalings_for_boundary_condition_discrete(t)
-        c_skip, c_out = (scaling[:, None, None, None] for scaling in scalings)
-        out: torch.Tensor = c_skip * noisy + c_out * latents
+        out: torch.Tensor = self.consistency(noisy, predicted, t)
         return out
 
     def step(
@@ -149,7 +146,7 @@ class DistillTask(nn.Module):
             nothing = (torch.zeros_like(condition[0]), torch.zeros_like(condition[1]))
             empty = _ask(self.teacher, noisy, t, nothing)
             predicted = empty + self._guidance * (predicted - empty)
-        return self.denoising.noisy(*self.denoising.parts(noisy, predicted, t), further)
+        return self.consistency.noisy(*self.consistency.parts(noisy, predicted, t), further)
 
 
 def _ask(

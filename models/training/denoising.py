@@ -6,52 +6,25 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
-from torch import nn
 
 from models.losses import sd_loss
+from models.noise_schedule import NoiseSchedule
 
 
-class Denoising(nn.Module):
-    """The noise schedule of a base model and what its U-Net predicts.
+class Denoising(NoiseSchedule):
+    """L_SD under the noise schedule of a base model.
 
     Parameters
     ----------
-    scheduler : whose `prediction_type` is "epsilon" (the noise, as Stable Diffusion 1.5) or
-        "v_prediction" (the velocity, Salimans and Ho 2022, arXiv 2202.00512).
+    scheduler : see `NoiseSchedule`.
     min_snr : timesteps weigh at most as one of this signal-to-noise ratio (Hang et al. 2023,
         arXiv 2303.09556), so that the many almost clean ones, which decide little, do not take
         most of the capacity. 0: the plain mean.
     """
 
-    alphas_cumprod: torch.Tensor
-
     def __init__(self, scheduler: Any, min_snr: float = 0.0) -> None:
-        super().__init__()
-        # Here, since diffusers' add_noise moves its table to the device at every call.
-        self.register_buffer("alphas_cumprod", scheduler.alphas_cumprod.clone(), persistent=False)
-        self._is_velocity = scheduler.config.prediction_type == "v_prediction"
+        super().__init__(scheduler)
         self._min_snr = min_snr
-
-    def noisy(self, latents: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """Latents and noise (n, 4, h, w) mixed as at timesteps `t` (n,)."""
-        alpha = self._alpha(t)
-        return alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
-
-    def parts(
-        self, noisy: torch.Tensor, predicted: torch.Tensor, t: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The latents and the noise that a prediction takes `noisy` (n, 4, h, w) to be made of.
-
-        Where a schedule ends in pure noise, only the velocity tells of the latents there.
-        """
-        alpha = self._alpha(t)
-        if self._is_velocity:
-            latents = alpha.sqrt() * noisy - (1 - alpha).sqrt() * predicted
-            return latents, alpha.sqrt() * predicted + (1 - alpha).sqrt() * noisy
-        return (noisy - (1 - alpha).sqrt() * predicted) / alpha.sqrt(), predicted
-
-    def _alpha(self, t: torch.Tensor) -> torch.Tensor:
-        return self.alphas_cumprod[t][:, None, None, None]
 
     def weight(self, t: torch.Tensor) -> torch.Tensor:
         """Weight of the error at timesteps (n,)."""

@@ -17,7 +17,7 @@ from diffusers import DDIMScheduler, LCMScheduler
 from torch import nn
 
 from models.errors import PreparedSetError, TrainingError
-from models.painter import KeyframePainter
+from models.keyframes import KeyframePainter
 from models.pipeline import EEGToImagePipeline, fixed_noise
 from models.training.base import check_prediction, encode_set
 from models.training.bundle import Sampler, read_held_out, write_bundle
@@ -190,6 +190,9 @@ def distill(
         seen,
         latents,
         config.augment,
+        # Of the painter's default seed.
+        fixed_noise(pipeline, 0)[0],
+        config.fixed_noise,
     )
     places = torch.arange(min(HELD_OUT, len(validation)))
     likeness = Likeness(pipeline, unet, scheduler, validation.eeg(places), guidance, config.seed)

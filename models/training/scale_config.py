@@ -35,6 +35,9 @@ class VaeConfig(Schedule):
     start: Annotated[
         str, "Folder of a trained VAE, whose decoder alone learns on: its latents stay."
     ] = ""
+    decoder_width: Annotated[
+        int, "Channels of a new decoder for the latents of --start; 0: its own learns on."
+    ] = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 from torch import nn
 
+from models.errors import TrainingError
 from models.training.base import load_stage
 from models.training.prepared import PreparedSet, Shards, images_to_tensor
 from models.training.scale_config import VaeConfig
@@ -32,6 +33,19 @@ def build_vae() -> AutoencoderTiny:
         num_decoder_blocks=(2, 2, 2, 1),
         latent_channels=4,
     )
+
+
+def replace_decoder(vae: AutoencoderTiny, width: int) -> AutoencoderTiny:
+    """The same encoder with an untrained decoder.
+
+    Parameters
+    ----------
+    width : channels of all its blocks; a picture costs about their square.
+    """
+    config = dict(vae.config) | {"decoder_block_out_channels": (width,) * 4}
+    other: AutoencoderTiny = AutoencoderTiny.from_config(config)
+    other.encoder.load_state_dict(vae.encoder.state_dict())
+    return other
 
 
 def reconstruction_loss(images: torch.Tensor, decoded: torch.Tensor) -> torch.Tensor:
@@ -123,8 +137,8 @@ def train(
 ) -> None:
     """Train the VAE and save it to `out / "vae"`, its latents scaled to unit variance.
 
-    With `config.start`, an already trained VAE, only the decoder learns on: the latents stay
-    what a U-Net was trained on.
+    With `config.start`, an already trained VAE, only the decoder learns on, or a new one in its
+    place: the latents stay what a U-Net was trained on.
 
     Parameters
     ----------
@@ -137,7 +151,13 @@ def train(
     """
     images = PreparedSet(pictures).pictures()
     torch.manual_seed(config.seed)
+    if config.decoder_width and not config.start:
+        raise TrainingError(
+            "--decoder-width is of a new decoder for trained latents: give --start as well."
+        )
     vae = load_vae(config.start, "--start") if config.start else build()
+    if config.decoder_width:
+        vae = replace_decoder(vae, config.decoder_width)
     vae.encoder.requires_grad_(not config.start)
     run_stage(out, VaeTask(vae, images, error), config, say, identity={"pictures": str(pictures)})
     if not processes().is_main_process:

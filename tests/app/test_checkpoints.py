@@ -19,8 +19,8 @@ from app.bundle import read_epoch_spec
 from app.checkpoints import unfinished
 from app.cli import main
 from app.errors import ExitCode, SummaryError
+from models.keyframes import KeyframePainter
 from models.masked_autoencoder import load_masked_autoencoder, save_masked_autoencoder
-from models.painter import KeyframePainter
 from models.pipeline import load_bundle
 from tests.published_checkpoint import (
     finetuned_tensors,
@@ -79,10 +79,10 @@ def test_an_imported_checkpoint_is_a_bundle_that_paints(
     (out / "painter.json").write_text(json.dumps(sampler))
     painter = KeyframePainter.from_bundle(out, device="cpu")
     eeg = np.random.default_rng(0).normal(size=(128, 512)).astype(np.float32)
-    painted = painter.paint(eeg)
+    _, painted = painter.paint(eeg)
     assert painted.rgb.shape == (64, 64, 3)
     assert painted.rgb.std() > 0
-    assert (painter.paint(-eeg).rgb != painted.rgb).any()
+    assert (painter.paint(-eeg)[1].rgb != painted.rgb).any()
 
 
 def test_what_is_exported_can_be_imported_again(

@@ -48,14 +48,14 @@ class OpenGuard:
         return GuardedFrame(self.rgb, fade, state, True, self.number)
 
 
-def worker_frame(number=1, *, t_eeg=99.5, value=200, pixels=8):
+def worker_frame(number=1, *, t_eeg=99.5, value=200, pixels=8, state="painted"):
     header = {
         "number": number, "epoch": 10 * number, "kind": "sliding",
         "t_eeg": t_eeg, "t_painted": t_eeg + 0.2, "seed": 0,
         "height": pixels, "width": pixels,
         "concepts": [{"name": f"concept {number}", "character": "", "confidence": 0.5}],
         "chance": 0.025, "is_sure": True, "honesty": "simulated",
-        "encode_ms": 5.0, "paint_ms": 100.0,
+        "encode_ms": 5.0, "paint_ms": 100.0, "state": state,
     }  # fmt: skip
     return unpack(pack("frame", header, bytes([value]) * (pixels * pixels * 3)))
 
@@ -227,6 +227,21 @@ def test_a_frame_says_what_the_page_needs(hub):
     picture = Image.open(io.BytesIO(message.payload))
     assert (picture.format, picture.size) == ("JPEG", (8, 8))
     assert np.abs(np.asarray(picture, int) - 200).max() <= 2
+
+
+def test_what_the_worker_interpolated_is_not_called_painted(hub):
+    slot = hub.join(lambda: None)
+    paint(hub, 1, state="interpolated")
+    assert unpack(slot.take(100.0)).header["state"] == "interpolated"
+
+
+def test_an_epoch_is_used_once_however_many_frames_are_made_from_it(hub, clock):
+    slot = hub.join(lambda: None)
+    for number, t_eeg in enumerate((99.5, 99.5, 99.5, 99.8), 1):
+        paint(hub, number, t_eeg=t_eeg)
+        clock.t += 0.1
+        hub.acknowledge(slot, unpack(slot.take(clock.t)).header["number"])
+    assert hub.take_drawn_ms() == pytest.approx([600, 600])
 
 
 def test_every_viewer_gets_the_same_bytes(hub):

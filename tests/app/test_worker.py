@@ -16,39 +16,56 @@ from app.child import read_error, write_session
 from app.errors import ExitCode
 from app.messages import pack, unpack
 from app.settings import Settings
-from app.worker import MOST_WAITING, Inbox, Report, Worker, tell
+from app.worker import LONGEST_STEP, MOST_WAITING, Inbox, Report, Worker, tell
 from models.errors import EpochShapeError
 
 N_CHANNELS, N_TIMES = 4, 16
 
 
+def told():
+    return [("elephant", 0.5), ("nothing known", 0.2)] + [(f"c{n}", 0.01) for n in range(38)]
+
+
 @dataclass
-class FakePainted:
-    rgb: np.ndarray
+class FakeReading:
     is_sure: bool = True
     encode_ms: float = 5.0
+    concepts: list = field(default_factory=told)
+
+
+@dataclass
+class FakeFrame:
+    rgb: np.ndarray
+    state: str = "painted"
     paint_ms: float = 90.0
-    concepts: list = field(
-        default_factory=lambda: (
-            [("elephant", 0.5), ("nothing known", 0.2)] + [(f"c{n}", 0.01) for n in range(38)]
-        )
-    )
 
 
 class FakePainter:
-    """Paints the mean of the epoch in grey, and is sure where it is positive."""
+    """Paints the mean of the epoch in grey, `n_frames` times, and is sure where it is positive."""
 
-    def __init__(self):
-        self.seen = []
+    def __init__(self, n_frames=1, period=0.0):
+        self.n_frames, self.period = n_frames, period
+        self.n_left = 0
+        self.seen, self.steps = [], []
         self.threads = set()
 
-    def paint(self, eeg):
+    @property
+    def is_moving(self):
+        return self.n_left > 0
+
+    def aim(self, eeg):
         if eeg.shape != (N_CHANNELS, N_TIMES):
             raise EpochShapeError(f"The bundle wants {N_CHANNELS} channels, not {eeg.shape[0]}.")
         self.seen.append(eeg)
         self.threads.add(threading.current_thread().name)
-        mean = float(eeg.mean())
-        return FakePainted(np.full((2, 3, 3), abs(mean), np.uint8), is_sure=mean > 0)
+        self.n_left = self.n_frames
+        return FakeReading(is_sure=bool(eeg.mean() > 0))
+
+    def step(self, dt):
+        self.steps.append(dt)
+        self.n_left -= 1
+        state = "interpolated" if self.n_left else "painted"
+        return FakeFrame(np.full((2, 3, 3), abs(float(self.seen[-1].mean())), np.uint8), state)
 
 
 def epoch(number=1, kind="sliding", *, value=7.0, t_last=50.0, shape=(N_CHANNELS, N_TIMES)):
@@ -67,14 +84,19 @@ def control(action):
 class Bench:
     """A worker, what it sent, and its report."""
 
-    def __init__(self):
-        self.painter = FakePainter()
+    def __init__(self, painter=None):
+        self.painter = painter or FakePainter()
         self.report = Report("a bundle")
         self.sent = []
-        self.worker = Worker(self.painter, 3, self.report, self._send, clock=lambda: 50.25)
+        self.t = 50.25
+        self.worker = Worker(self.painter, 3, self.report, self._send, clock=lambda: self.t)
 
     def _send(self, message):
         self.sent.append(unpack(message))
+
+    def paint(self, message):
+        self.worker.take_in(message)
+        self.worker.work()
 
     def telemetry(self):
         return unpack(self.report.take(60.0)).header
@@ -149,12 +171,12 @@ def test_every_epoch_is_painted_replaced_or_dropped_and_none_twice(actions):
 
 
 def test_a_frame_carries_its_epoch_to_the_pixels(bench):
-    bench.worker.paint(epoch(12, value=7.0, t_last=50.0))
+    bench.paint(epoch(12, value=7.0, t_last=50.0))
     (frame,) = bench.sent
     assert frame.type == "frame"
     concepts = frame.header.pop("concepts")
     assert frame.header == {
-        "number": 1, "epoch": 12, "kind": "sliding", "t_eeg": 50.0,
+        "number": 1, "epoch": 12, "kind": "sliding", "state": "painted", "t_eeg": 50.0,
         "t_painted": 50.25, "seed": 3, "height": 2, "width": 3,
         "chance": 0.025, "is_sure": True, "honesty": "replay", "encode_ms": 5.0, "paint_ms": 90.0,
     }  # fmt: skip
@@ -167,15 +189,15 @@ def test_a_frame_carries_its_epoch_to_the_pixels(bench):
 def test_the_painter_gets_the_samples_as_they_were_sent(bench):
     header = epoch().header
     samples = np.arange(N_CHANNELS * N_TIMES, dtype=np.float32).reshape(N_CHANNELS, N_TIMES)
-    bench.worker.paint(unpack(pack("epoch", header, samples.tobytes())))
+    bench.paint(unpack(pack("epoch", header, samples.tobytes())))
     (seen,) = bench.painter.seen
     np.testing.assert_array_equal(seen, samples)
     assert seen.flags.writeable
 
 
 def test_telemetry_counts_pictures_and_tells_each_latency_once(bench):
-    bench.worker.paint(epoch(1, t_last=50.0))
-    bench.worker.paint(epoch(2, t_last=50.05))
+    bench.paint(epoch(1, t_last=50.0))
+    bench.paint(epoch(2, t_last=50.05))
     first, second = bench.telemetry(), bench.telemetry()
     assert first["painted_ms"] == [250.0, 200.0]
     assert second["painted_ms"] == []
@@ -185,8 +207,8 @@ def test_telemetry_counts_pictures_and_tells_each_latency_once(bench):
 
 
 def test_a_picture_that_is_not_sure_says_so(bench):
-    bench.worker.paint(epoch(1, value=7.0))
-    bench.worker.paint(epoch(2, value=-9.0, t_last=50.1))
+    bench.paint(epoch(1, value=7.0))
+    bench.paint(epoch(2, value=-9.0, t_last=50.1))
     sure, unsure = (message.header for message in bench.sent)
     assert (sure["is_sure"], unsure["is_sure"]) == (True, False)
     assert unsure["number"] == 2
@@ -195,12 +217,70 @@ def test_a_picture_that_is_not_sure_says_so(bench):
 
 
 def test_an_epoch_of_another_shape_is_a_sentence_and_not_the_end(bench):
-    bench.worker.paint(epoch(1, shape=(9, N_TIMES)))
+    bench.paint(epoch(1, shape=(9, N_TIMES)))
     assert bench.sent == []
     assert bench.telemetry()["message"] == "The bundle wants 4 channels, not 9."
-    bench.worker.paint(epoch(2))
+    bench.paint(epoch(2))
     assert len(bench.sent) == 1
     assert bench.telemetry()["message"] == ""
+
+
+# Through time
+
+
+def test_frames_follow_on_a_grid_and_each_epoch_is_used_once():
+    bench = Bench(FakePainter(n_frames=4, period=0.1))
+    bench.paint(epoch(1, t_last=50.0))
+    for t in (50.30, 50.36, 50.44, 50.46, 50.56, 50.9):
+        bench.t = t
+        bench.worker.work()
+    assert [frame.header["t_painted"] for frame in bench.sent] == [50.25, 50.36, 50.46, 50.56]
+    assert bench.painter.steps == pytest.approx([0.1, 0.11, 0.1, 0.1])
+    states = [frame.header["state"] for frame in bench.sent]
+    assert states == ["interpolated"] * 3 + ["painted"]
+    telemetry = bench.telemetry()
+    assert telemetry["painted_ms"] == [250.0]
+    assert telemetry["frames_painted"] == 1, "what is interpolated is not painted"
+
+
+def test_after_a_rest_it_begins_to_move_and_does_not_leap():
+    bench = Bench(FakePainter(n_frames=2, period=0.1))
+    bench.paint(epoch(1))
+    for t in (50.35, 50.45, 70.0):
+        bench.t = t
+        bench.worker.work()
+    bench.paint(epoch(2, t_last=69.9))
+    assert bench.painter.steps == pytest.approx([0.1, 0.1, 0.1])
+    bench.worker.work()
+    assert len(bench.painter.steps) == 3, "the next one is due a period later"
+    bench.t = 70.1
+    bench.worker.work()
+    assert len(bench.painter.steps) == 4
+
+
+def test_after_a_stall_there_is_one_frame_and_no_burst():
+    bench = Bench(FakePainter(n_frames=9, period=0.1))
+    bench.paint(epoch(1))
+    bench.t = 60.0
+    for _ in range(5):
+        bench.worker.work()
+    assert bench.painter.steps == pytest.approx([0.1, LONGEST_STEP])
+
+
+def test_an_epoch_that_comes_on_the_way_turns_it(bench):
+    bench = Bench(FakePainter(n_frames=5, period=0.1))
+    bench.paint(epoch(1, value=7.0))
+    bench.t = 50.3
+    bench.paint(epoch(2, value=9.0, t_last=50.2))
+    assert len(bench.sent) == 1, "not before it is due"
+    bench.t = 50.35
+    bench.worker.work()
+    last = bench.sent[-1]
+    assert (last.header["epoch"], bytes(last.payload)[:1]) == (2, bytes([9]))
+    assert bench.telemetry()["painted_ms"] == [250.0, 150.0]
+
+
+# Orders
 
 
 def test_nothing_is_painted_while_paused_and_nothing_old_afterwards(bench):
@@ -259,7 +339,8 @@ def test_telemetry_goes_on_while_a_bundle_loads_and_has_last_words():
     report, stop, sent = Report("a bundle"), threading.Event(), []
     thread = threading.Thread(target=tell, args=(report, sent.append, stop))
     thread.start()
-    report.painted(5.0)
+    report.painted()
+    report.used(5.0)
     stop.set()
     thread.join(2)
     headers = [unpack(message).header for message in sent]

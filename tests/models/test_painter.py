@@ -1,95 +1,276 @@
-"""The keyframe painter: same epoch and seed, same picture."""
+"""The real-time painter: towards the newest epoch, smoothly, and again the same."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from diffusers import LCMScheduler
 
+from models import painter as module
 from models.errors import BundleError, EpochShapeError
-from models.painter import KeyframePainter
-from models.pipeline import fixed_noise, load_bundle
+from models.keyframes import KeyframePainter
+from models.ladder import RUNGS, TICK, Ladder, Rung
+from models.networks import EagerNetworks
+from models.painter import ANCHOR_STEPS, StreamPainter, open_painter, slerp
+from models.pipeline import EEGToImagePipeline, load_bundle
+
+
+class OneRung(Ladder):
+    """A ladder of which one rung is used."""
+
+    def __init__(self, rung: Rung) -> None:
+        super().__init__()
+        self.one = rung
+        self.told: list[int] = []
+
+    @property
+    def rung(self) -> Rung:
+        return self.one
+
+    def took(self, calls: int, in_calls: float, in_decoding: float) -> None:
+        assert in_calls >= 0
+        assert in_decoding > 0
+        self.told.append(calls)
+
+
+class Counted(EagerNetworks):
+    """Counts its calls, and keeps the timesteps."""
+
+    def __init__(self, pipeline: EEGToImagePipeline) -> None:
+        super().__init__(pipeline)
+        self.timesteps: list[int] = []
+
+    def predict(self, *inputs: torch.Tensor) -> torch.Tensor:
+        self.timesteps.append(int(inputs[1]))
+        return super().predict(*inputs)
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny_bundle: Path) -> EEGToImagePipeline:
+    loaded = load_bundle(tiny_bundle)
+    loaded.scheduler = LCMScheduler.from_config(
+        loaded.scheduler.config, original_inference_steps=8, clip_sample=False
+    )
+    # Random weights make much the same of all epochs: these tell them apart.
+    with torch.no_grad():
+        loaded.conditioner.dim_mapper.weight *= 30
+    return loaded
+
+
+Make = Callable[..., tuple[StreamPainter, Counted, OneRung]]
+
+
+@pytest.fixture
+def make(pipeline: EEGToImagePipeline) -> Make:
+    def made(rung: Rung = RUNGS[1], seed: int = 0) -> tuple[StreamPainter, Counted, OneRung]:
+        networks, ladder = Counted(pipeline), OneRung(rung)
+        return StreamPainter(pipeline, networks, seed, ladder), networks, ladder
+
+    return made
 
 
 def epoch(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(32, 256)).astype(np.float32)
 
 
-def test_the_same_epoch_and_seed_give_the_same_picture(tiny_bundle: Path) -> None:
-    painter = KeyframePainter.from_bundle(tiny_bundle, seed=3)
-    painter.warm_up()
-    a = painter.paint(epoch(0))
-    painter.paint(epoch(1))
-    b = painter.paint(epoch(0))
-    np.testing.assert_array_equal(a.rgb, b.rgb)
-    other = KeyframePainter.from_bundle(tiny_bundle, seed=4).paint(epoch(0))
-    assert not np.array_equal(a.rgb, other.rgb)
+def play(painter: StreamPainter, n: int, dt: float = TICK) -> list[Any]:
+    return [painter.step(dt) for _ in range(n)]
 
 
-def test_noise_that_a_scheduler_adds_is_the_same_for_every_picture(tiny_bundle: Path) -> None:
-    pipeline = load_bundle(tiny_bundle)
-    pipeline.scheduler = LCMScheduler.from_config(pipeline.scheduler.config)
-    painter = KeyframePainter(pipeline, seed=3, num_inference_steps=4)
-    first = painter.paint(epoch(0)).rgb
-    torch.randn(5)  # whoever else draws
-    np.testing.assert_array_equal(painter.paint(epoch(0)).rgb, first)
-    # As in an evaluation, where several are painted at once.
-    noise, generator = fixed_noise(pipeline, 3)
-    eeg = np.stack([epoch(1), epoch(0), epoch(0)])
-    generators = [generator.clone_state() for _ in eeg]
-    images = pipeline(eeg, 4, 1.0, generators, noise.expand(3, -1, -1, -1), "pt").images
-    pixels = (images * 255).round().permute(0, 2, 3, 1).numpy()
-    np.testing.assert_allclose(pixels[1], first, atol=1)
-    np.testing.assert_array_equal(pixels[1], pixels[2])
-    other = KeyframePainter(pipeline, seed=4, num_inference_steps=4).paint(epoch(0)).rgb
-    assert not np.array_equal(other, first)
+def test_before_the_first_epoch_there_is_nothing(make: Make) -> None:
+    painter, networks, _ = make()
+    assert not painter.is_moving
+    assert painter.step(TICK) is None
+    assert networks.timesteps == []
 
 
-def test_a_frame_has_pixels_all_concepts_and_times(tiny_bundle: Path) -> None:
-    painted = KeyframePainter.from_bundle(tiny_bundle).paint(epoch(0))
-    assert painted.rgb.shape == (32, 32, 3)
-    assert painted.rgb.dtype == np.uint8
-    assert len(painted.concepts) == 40
-    confidences = [c for _, c in painted.concepts]
-    assert confidences == sorted(confidences, reverse=True)
-    assert sum(confidences) == pytest.approx(1.0, abs=1e-4)
-    assert painted.encode_ms > 0
-    assert painted.paint_ms > 0
+def test_it_settles_and_holds_the_last_frame(make: Make) -> None:
+    painter, networks, _ = make()
+    painter.aim(epoch(0))
+    frames = play(painter, 200)
+    painted = [frame for frame in frames if frame is not None]
+    assert 0 < len(painted) < 200
+    assert frames[len(painted) :] == [None] * (200 - len(painted))
+    assert not painter.is_moving
+    assert {frame.state for frame in painted} == {"painted"}
+    n_calls = len(networks.timesteps)
+    play(painter, 10)
+    assert len(networks.timesteps) == n_calls, "what is held costs nothing"
 
 
-def test_sampler_settings_come_from_the_bundle(tiny_bundle: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(tiny_bundle, tmp_path / "bundle")
-    (folder / "painter.json").write_text(
-        json.dumps({"num_inference_steps": 1, "guidance_scale": 2.0})
+def test_a_new_epoch_moves_it_and_the_same_again_does_not(make: Make) -> None:
+    painter, _, _ = make()
+    painter.aim(epoch(0))
+    before = [frame for frame in play(painter, 200) if frame][-1].rgb
+    painter.aim(epoch(1))
+    moved = [frame.rgb for frame in play(painter, 200) if frame]
+    assert len(moved) > 3
+    assert np.abs(moved[-1].astype(int) - before).max() > 3
+    painter.aim(epoch(1))
+    assert len([frame for frame in play(painter, 200) if frame]) <= 2
+
+
+def test_the_same_epochs_and_times_give_the_same_frames_and_another_seed_others(make: Make) -> None:
+    def frames(seed: int) -> list[np.ndarray]:
+        painter, _, _ = make(seed=seed)
+        out: list[Any] = []
+        for k in range(3):
+            painter.aim(epoch(k))
+            out += play(painter, 4, 0.05)
+        return [frame.rgb for frame in out if frame is not None]
+
+    first, second = frames(0), frames(0)
+    assert len(first) > 6
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(first[0], frames(1)[0])
+
+
+def test_how_fast_it_turns_chooses_the_noise(make: Make) -> None:
+    painter, networks, _ = make()
+    painter.aim(epoch(0))
+    play(painter, 100)
+    networks.timesteps.clear()
+    painter.aim(epoch(1))
+    play(painter, 100)
+    levels = networks.timesteps[ANCHOR_STEPS:]
+    assert networks.timesteps[0] == 999, "an anchor begins from nothing but noise"
+    assert max(levels[:6]) == 749, "a new concept is painted anew"
+    assert levels[-1] == 249, "a known one is kept"
+    assert set(levels) <= {249, 499, 749}
+
+
+@pytest.mark.parametrize("rung", RUNGS, ids=lambda rung: rung.name)
+def test_every_rung_ends_at_much_the_same_picture(make: Make, rung: Rung) -> None:
+    painter, networks, ladder = make(rung)
+    assert painter.period == rung.period
+    painter.aim(epoch(0))
+    play(painter, 200, rung.period)
+    painter.aim(epoch(1))
+    networks.timesteps.clear()
+    ladder.told.clear()
+    frames = [frame for frame in play(painter, 200, rung.period) if frame is not None]
+    assert sum(ladder.told) == len(networks.timesteps)
+    assert len(ladder.told) == len(frames)
+    states = [frame.state for frame in frames]
+    assert states[-1] == "painted"
+    if rung.is_halved:
+        assert set(states[::2]) == {"interpolated"}
+        assert set(states[1::2]) == {"painted"}
+    elif rung.calls == 0:
+        assert set(states[:-1]) == {"interpolated"}
+        assert len(networks.timesteps) == ANCHOR_STEPS
+    else:
+        assert set(states) == {"painted"}
+        more = len(networks.timesteps) - ANCHOR_STEPS
+        # Where little moves, one call is enough.
+        assert more == len(frames) if rung.calls == 1 else len(frames) < more < 2 * len(frames)
+    keyframe, _, _ = make(RUNGS[-1])
+    keyframe.aim(epoch(1))
+    wanted = [frame for frame in play(keyframe, 50) if frame is not None][-1].rgb
+    assert np.abs(frames[-1].rgb.astype(int) - wanted).mean() < 12
+
+
+def test_a_pair_of_frames_takes_the_time_of_both(make: Make) -> None:
+    half, whole = make(RUNGS[2])[0], make(RUNGS[1])[0]
+    for painter, dt in ((half, TICK), (whole, 2 * TICK)):
+        painter.aim(epoch(0))
+        play(painter, 100, dt)
+        painter.aim(epoch(1))
+    # The first pair of the half rate has gone on by one tick: it was begun with the first.
+    seen = [frame.rgb for frame in play(half, 40) if frame and frame.state == "painted"]
+    assert len(seen) > 5
+    end = [frame.rgb for frame in play(whole, 40, 2 * TICK) if frame][-1]
+    assert np.abs(seen[-1].astype(int) - end).mean() < 12
+
+
+def test_colours_do_not_drift(make: Make) -> None:
+    painter, _, _ = make()
+    rng = np.random.default_rng(0)
+    spread = []
+    for k in range(300):
+        if k % 8 == 0:
+            painter.aim(epoch(int(rng.integers(3))))
+        if frame := painter.step(TICK):
+            spread.append(frame.rgb.std())
+    assert np.mean(spread[-50:]) == pytest.approx(np.mean(spread[:50]), rel=0.3)
+
+
+def test_latents_between_others_are_as_long_and_on_the_arc() -> None:
+    a, b = torch.randn(2, 1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    middle = slerp(a, b, 0.5)
+    assert float(middle.norm()) == pytest.approx(float(a.norm() + b.norm()) / 2, rel=1e-4)
+    torch.testing.assert_close(slerp(a, b, 0.0), a)
+    torch.testing.assert_close(slerp(a, b, 1.0), b)
+    torch.testing.assert_close(slerp(a, a, 0.3), a)
+    torch.testing.assert_close(slerp(0 * a, b, 0.5), b / 2)
+
+
+# Bundles
+
+
+@pytest.fixture
+def distilled(tiny_bundle: Path, tmp_path: Path) -> Path:
+    folder = shutil.copytree(tiny_bundle, tmp_path / "distilled")
+    scheduler = LCMScheduler.from_config(
+        load_bundle(tiny_bundle).scheduler.config, original_inference_steps=8, clip_sample=False
     )
-    painter = KeyframePainter.from_bundle(folder)
-    assert (painter.num_inference_steps, painter.guidance_scale) == (1, 2.0)
+    scheduler.save_pretrained(folder / "scheduler")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["scheduler"] = ["diffusers", "LCMScheduler"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
 
 
-def test_a_sampler_that_is_not_understood_is_a_bundle_error(
-    tiny_bundle: Path, tmp_path: Path
+def test_a_distilled_bundle_streams_and_another_paints_keyframes(
+    tiny_bundle: Path, distilled: Path
 ) -> None:
-    folder = shutil.copytree(tiny_bundle, tmp_path / "bundle")
-    for text in ("{", '{"steps": 3}', "[]", '{"num_inference_steps": 0}'):
-        (folder / "painter.json").write_text(text)
-        with pytest.raises(BundleError, match=r"painter\.json"):
-            KeyframePainter.from_bundle(folder)
+    stream, keyframes = open_painter(distilled), open_painter(tiny_bundle)
+    assert isinstance(stream, StreamPainter)
+    assert isinstance(keyframes, KeyframePainter)
+    for painter in (stream, keyframes):
+        assert not painter.is_moving, "warming up leaves nothing behind"
+        reading = painter.aim(epoch(0))
+        assert len(reading.concepts) == 40
+        frame = painter.step(TICK)
+        assert frame is not None
+        assert frame.rgb.shape == (32, 32, 3)
+    _, wanted = KeyframePainter.from_bundle(tiny_bundle).paint(epoch(0))
+    assert np.abs(frame.rgb.astype(int) - wanted.rgb).max() <= 1
+
+
+def test_a_guided_bundle_is_compiled_for_two_rows(tiny_bundle: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_bundle, tmp_path / "guided")
+    sampler = {"num_inference_steps": 2, "guidance_scale": 3.0}
+    (folder / "painter.json").write_text(json.dumps(sampler))
+    painter = open_painter(folder)
+    painter.aim(epoch(0))
+    frame = painter.step(0.0)
+    assert frame is not None
+    _, wanted = KeyframePainter.from_bundle(folder).paint(epoch(0))
+    assert np.abs(frame.rgb.astype(int) - wanted.rgb).max() <= 1
 
 
 def test_parts_that_do_not_fit_each_other_are_a_bundle_error(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    painter = KeyframePainter.from_bundle(tiny_bundle)
-    monkeypatch.setattr(painter, "_noise", painter._noise[:, :3])
-    with pytest.raises(BundleError, match=r"loads but cannot paint \(.*channels.*\)\. Its parts"):
-        painter.warm_up()
+    def unfit(*_args: object) -> None:
+        raise RuntimeError("expected input to have 4 channels\nand more")
+
+    monkeypatch.setattr(module, "open_networks", unfit)
+    with pytest.raises(BundleError, match=r"loads but cannot paint \(.*channels\)\. Its parts"):
+        open_painter(tiny_bundle)
 
 
-def test_an_epoch_of_another_shape_is_refused(tiny_bundle: Path) -> None:
+def test_an_epoch_of_another_shape_is_refused(make: Make) -> None:
+    painter, _, _ = make()
     with pytest.raises(EpochShapeError, match="not \\(16, 256\\)"):
-        KeyframePainter.from_bundle(tiny_bundle).paint(np.zeros((16, 256), np.float32))
+        painter.aim(np.zeros((16, 256), np.float32))
+    assert not painter.is_moving

@@ -143,7 +143,7 @@ class Room:
             "seed": 0, "height": rgb.shape[0], "width": rgb.shape[1],
             "concepts": [{"name": n, "character": c, "confidence": p} for n, c, p in concepts],
             "chance": 0.025, "is_sure": is_sure, "honesty": honesty,
-            "encode_ms": 5.0, "paint_ms": 100.0,
+            "encode_ms": 5.0, "paint_ms": 100.0, "state": "painted",
         }  # fmt: skip
         with self._lock:
             self.hub.show(unpack(pack("frame", header, np.ascontiguousarray(rgb).tobytes())))

@@ -125,8 +125,8 @@ def test_the_way_is_that_of_diffusers_ddim(prediction: str) -> None:
         clip_sample=False,
     )
     ddim.set_timesteps(50)
-    assert ddim.timesteps.tolist() == task.timesteps.flip(0).tolist()
-    assert task.timesteps[-1] == 999, "the noisiest that there is"
+    assert ddim.timesteps.tolist() == task.consistency.timesteps.flip(0).tolist()
+    assert task.consistency.timesteps[-1] == 999, "the noisiest that there is"
     noisy = torch.randn(1, *SHAPE)
     context = torch.ones(1, 1, 4)
     for t in (999, 519, 19):

@@ -14,7 +14,7 @@ from diffusers import LCMScheduler
 from safetensors.torch import load_file, save_file
 
 from models.errors import PreparedSetError, TrainingError
-from models.painter import KeyframePainter
+from models.keyframes import KeyframePainter
 from models.pipeline import EEGToImagePipeline, load_bundle
 from models.training import text_to_image
 from models.training.base import encode_set
@@ -112,13 +112,12 @@ def test_the_bundle_paints_in_few_steps_and_the_same_twice(
     bundle = distilled[0] / "bundle"
     painter = KeyframePainter.from_bundle(bundle, seed=3)
     assert (painter.num_inference_steps, painter.guidance_scale) == (4, 1.0)
-    painter.warm_up()
     painter.num_inference_steps = steps
     eeg = np.random.default_rng(0).normal(size=(N_CHANNELS, N_TIMES)).astype(np.float32)
-    first = painter.paint(eeg).rgb
+    first = painter.paint(eeg)[1].rgb
     torch.randn(7)  # whoever else draws
-    np.testing.assert_array_equal(painter.paint(eeg).rgb, first)
-    other = KeyframePainter(painter.pipeline, 4, steps).paint(eeg).rgb
+    np.testing.assert_array_equal(painter.paint(eeg)[1].rgb, first)
+    other = KeyframePainter(painter.pipeline, 4, steps).paint(eeg)[1].rgb
     assert not np.array_equal(other, first)
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 from models.errors import EpochShapeError, PreparedSetError
-from models.painter import KeyframePainter
+from models.keyframes import KeyframePainter
 from models.training import report
 from models.training.comparison import SEEN, Metric
 from models.training.evaluate import Evaluation, by_appearance, evaluate
@@ -393,7 +393,7 @@ def test_pictures_are_those_that_the_page_would_show(tiny_bundle: Path, tmp_path
     decoded = e.comparison.painted["EEG"].rows("images", torch.arange(9)).numpy()
     for row in range(9):
         eeg = data.epochs().rows("eeg", torch.tensor([row]))[0].numpy()
-        expected = painter.paint(eeg).rgb
+        expected = painter.paint(eeg)[1].rgb
         assert np.abs(decoded[row].astype(int) - expected).max() <= 1
     nearest = metric(e, "nearest_concept")
     assert nearest.chance == 1 / 40

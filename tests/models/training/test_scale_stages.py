@@ -97,6 +97,19 @@ def test_the_vae_has_latents_of_unit_variance_and_its_decoder_learns_on_alone(
     assert {name.split(".")[0] for name in changed} == {"decoder"}
 
 
+def test_a_narrower_decoder_learns_the_same_latents(folder: Path, tmp_path: Path) -> None:
+    first = AutoencoderTiny.from_pretrained(folder / "vae" / "vae")
+    narrow = {"start": str(folder / "vae" / "vae"), "decoder_width": 4}
+    vae.train(folder / "set", tmp_path, VaeConfig(**SHORT | narrow), silent)
+    second = AutoencoderTiny.from_pretrained(tmp_path / "vae")
+    assert second.config.scaling_factor == first.config.scaling_factor
+    kept = second.encoder.state_dict()
+    assert all(torch.equal(value, kept[n]) for n, value in first.encoder.state_dict().items())
+    assert second.decoder.layers[-1].weight.shape == (3, 4, 3, 3)
+    with pytest.raises(TrainingError, match=r"--decoder-width .* give --start"):
+        vae.train(folder / "set", tmp_path / "new", VaeConfig(**SHORT, decoder_width=4), silent)
+
+
 def test_clip_tells_colours_apart_and_is_read_as_any_clip(folder: Path) -> None:
     path = folder / "clip" / "clip"
     found, words = load_clip(path)

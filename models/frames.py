@@ -1,0 +1,98 @@
+"""What comes of an epoch: what it says, and frames."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+
+from models.follower import Conditioning
+from models.pipeline import EEGToImagePipeline
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the EEG of an epoch says.
+
+    Attributes
+    ----------
+    concepts : (name, confidence), the likeliest first; empty for a bundle without concepts.
+    is_sure : whether the EEG is that of someone who sees something, so that there is an answer.
+    encode_ms : time for EEG to conditioning.
+    """
+
+    concepts: list[tuple[str, float]]
+    is_sure: bool
+    encode_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A picture of what the newest epoch says, or on the way to it.
+
+    Attributes
+    ----------
+    rgb : (H, W, 3) uint8.
+    state : "painted" by the U-Net, or "interpolated" between latents that were.
+    paint_ms : time for conditioning to pixels.
+    """
+
+    rgb: np.ndarray
+    state: Literal["painted", "interpolated"]
+    paint_ms: float
+
+
+class Painter(Protocol):
+    """From epochs to frames; used by one thread."""
+
+    @property
+    def period(self) -> float:
+        """Seconds from one frame to the next, while there is something to paint."""
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether there is something to paint; if not, the last frame is held."""
+
+    def aim(self, eeg: np.ndarray) -> Reading:
+        """Take the newest epoch (n_channels, n_times), float32.
+
+        Raises
+        ------
+        EpochShapeError
+            The epoch is not what the bundle was made for.
+        """
+
+    def step(self, dt: float) -> Frame | None:
+        """The next frame, `dt` seconds after the one before; None while the last is held."""
+
+
+@torch.inference_mode()
+def read(pipeline: EEGToImagePipeline, eeg: np.ndarray) -> tuple[Conditioning, Reading]:
+    """Read an epoch (n_channels, n_times), float32.
+
+    Returns
+    -------
+    what the U-Net is told, and what people are.
+
+    Raises
+    ------
+    EpochShapeError
+        The epoch is not what the bundle was made for.
+    """
+    begun = time.perf_counter()
+    context, time_embedding, clip_embeds = pipeline.encode(torch.from_numpy(eeg)[None])
+    concepts: list[tuple[str, float]] = []
+    is_sure = True
+    if pipeline.concepts is not None:
+        probabilities = pipeline.concepts(clip_embeds.float())
+        is_sure = bool(pipeline.concepts.is_sure(clip_embeds.float())[0])
+        best = probabilities[0].sort(descending=True)
+        names = pipeline.concepts.config.names
+        concepts = [
+            (names[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        ]
+    encode_ms = 1e3 * (time.perf_counter() - begun)
+    return Conditioning(context, time_embedding), Reading(concepts, is_sure, encode_ms)

@@ -1,0 +1,218 @@
+"""U-Net and decoder as fast as the device allows: eager PyTorch, OpenVINO, or CUDA graphs.
+
+Shapes are fixed, so that each is compiled or captured once, before the first frame.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from platformdirs import user_cache_path
+from torch import nn
+
+from models.pipeline import EEGToImagePipeline
+
+# Parameters of the U-Net up to which OpenVINO is worth it on a CPU: what it saves is the time
+# around the matrix products. SD 1.5's are bound by the products themselves, and would be
+# kept three times in memory while they are converted.
+SMALL = 100_000_000
+
+
+class Networks(Protocol):
+    """What the painter asks of a bundle, `n` pictures at a time."""
+
+    def predict(
+        self,
+        latents: torch.Tensor,
+        t: torch.Tensor,
+        context: torch.Tensor,
+        time_embedding: torch.Tensor,
+    ) -> torch.Tensor:
+        """The U-Net's output (n, 4, h, w) for latents at the timestep `t` (1,)."""
+
+    def decode(self, latents: torch.Tensor) -> np.ndarray:
+        """Latents (1, 4, h, w) to a picture (H, W, 3), uint8."""
+
+
+class _Unet(nn.Module):
+    """The U-Net, tensors in and a tensor out."""
+
+    def __init__(self, pipeline: EEGToImagePipeline) -> None:
+        super().__init__()
+        self.unet = pipeline.unet
+
+    def forward(
+        self,
+        latents: torch.Tensor,
+        t: torch.Tensor,
+        context: torch.Tensor,
+        time_embedding: torch.Tensor,
+    ) -> torch.Tensor:
+        out: torch.Tensor = self.unet(
+            latents, t, context, class_labels=time_embedding, return_dict=False
+        )[0]
+        return out
+
+
+class _Decoder(nn.Module):
+    """Latents (1, 4, h, w) to pixels (1, H, W, 3), uint8."""
+
+    def __init__(self, pipeline: EEGToImagePipeline) -> None:
+        super().__init__()
+        self.vae, self.scale = pipeline.vae, float(pipeline.vae.config.scaling_factor)
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        x = self.vae.decode(latents.to(self.vae.dtype) / self.scale, return_dict=False)[0]
+        x = ((x.float() / 2 + 0.5).clamp(0, 1) * 255).round()
+        pixels: torch.Tensor = x.permute(0, 2, 3, 1).to(torch.uint8)
+        return pixels
+
+
+class EagerNetworks:
+    """As PyTorch runs them."""
+
+    def __init__(self, pipeline: EEGToImagePipeline) -> None:
+        self._unet, self._decoder = _Unet(pipeline), _Decoder(pipeline)
+
+    @torch.inference_mode()
+    def predict(self, *inputs: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self._unet(*inputs)
+        return out
+
+    @torch.inference_mode()
+    def decode(self, latents: torch.Tensor) -> np.ndarray:
+        pixels: np.ndarray = self._decoder(latents)[0].cpu().numpy()
+        return pixels
+
+
+def open_networks(pipeline: EEGToImagePipeline, n: int, threads: int) -> Networks:
+    """The fastest for a pipeline's size and device.
+
+    Parameters
+    ----------
+    n : pictures of a call of `predict`.
+    threads : that compute, on the CPU.
+    """
+    size = sum(p.numel() for p in pipeline.unet.parameters())
+    is_small = pipeline.unet.device.type == "cpu" and size <= SMALL
+    return OpenVinoNetworks(pipeline, n, threads) if is_small else EagerNetworks(pipeline)
+
+
+def _example(pipeline: EEGToImagePipeline, n: int) -> tuple[torch.Tensor, ...]:
+    conditioner = pipeline.conditioner.config
+    unet, device = pipeline.unet, pipeline.unet.device
+    width = unet.config.cross_attention_dim
+    time_dim = unet.time_embedding.linear_2.out_features
+    return (
+        torch.zeros(pipeline.latent_shape(n), dtype=unet.dtype, device=device),
+        torch.zeros(1, dtype=torch.int64, device=device),
+        torch.zeros(n, conditioner.n_context, width, dtype=unet.dtype, device=device),
+        torch.zeros(n, time_dim, dtype=unet.dtype, device=device),
+    )
+
+
+class OpenVinoNetworks:
+    """On a CPU, compiled by OpenVINO; in float32, so that the answers are PyTorch's.
+
+    Converted once and kept in the user's cache, which saves five of six seconds.
+
+    Parameters
+    ----------
+    pipeline : the bundle, on the CPU.
+    n : pictures of a call of `predict`.
+    threads : that compute.
+    cache : folder of converted networks.
+    """
+
+    def __init__(
+        self, pipeline: EEGToImagePipeline, n: int, threads: int, cache: Path | None = None
+    ) -> None:
+        import openvino
+
+        core = openvino.Core()
+        core.set_property(
+            "CPU",
+            {
+                "INFERENCE_NUM_THREADS": threads,
+                "INFERENCE_PRECISION_HINT": "f32",
+                "PERFORMANCE_HINT": "LATENCY",
+                # The cores are shared with the other processes of a session.
+                "ENABLE_CPU_PINNING": False,
+            },
+        )
+        cache = cache or user_cache_path("phosphene") / "openvino"
+        unet, decoder = _Unet(pipeline), _Decoder(pipeline)
+        inputs = _example(pipeline, n)
+        self._unet = _compiled(core, unet, inputs, cache)
+        self._decoder = _compiled(core, decoder, (inputs[0][:1],), cache)
+
+    def predict(self, *inputs: torch.Tensor) -> torch.Tensor:
+        out = self._unet.infer([x.numpy() for x in inputs], share_inputs=True, share_outputs=True)
+        # The next call writes where this one wrote.
+        return torch.from_numpy(out[0].copy())
+
+    def decode(self, latents: torch.Tensor) -> np.ndarray:
+        out = self._decoder.infer([latents.numpy()], share_inputs=True, share_outputs=True)
+        pixels: np.ndarray = out[0][0].copy()
+        return pixels
+
+
+def _compiled(core: Any, network: nn.Module, inputs: tuple[torch.Tensor, ...], cache: Path) -> Any:
+    """OpenVINO's request for a network and inputs of fixed shapes."""
+    import openvino
+
+    path = cache / f"{_digest(network)}-{openvino.__version__.partition('-')[0]}.xml"
+    try:
+        model = core.read_model(path)
+    # Not there, or damaged.
+    except RuntimeError:
+        model = _converted(network, inputs)
+        _keep(model, path)
+    shapes = [openvino.PartialShape(list(x.shape)) for x in inputs]
+    model.reshape(dict(zip(model.inputs, shapes, strict=True)))
+    return core.compile_model(model, "CPU").create_infer_request()
+
+
+def _converted(network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
+    # Not `openvino.convert_model`, which tells Intel of every conversion.
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    with warnings.catch_warnings(), torch.no_grad():
+        # Shapes are fixed here, and that is all that tracing warns of.
+        warnings.simplefilter("ignore")
+        traced = TorchScriptPythonDecoder(network.eval(), example_input=inputs)
+        reader = FrontEndManager().load_by_framework("pytorch")
+        return reader.convert(reader.load(traced))
+
+
+def _keep(model: Any, path: Path) -> None:
+    """Write a model for the next time, all of it or nothing; without room it goes without."""
+    import openvino
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            whole = Path(folder) / path.name
+            openvino.save_model(model, whole, compress_to_fp16=False)
+            # The weights first: a description without them would be read.
+            for part in (whole.with_suffix(".bin"), whole):
+                os.replace(part, path.with_name(part.name))
+    except (OSError, RuntimeError):
+        pass
+
+
+def _digest(network: nn.Module) -> str:
+    """Of the weights and how they are put together."""
+    digest = hashlib.sha256(repr(network).encode())
+    for name, value in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.contiguous().numpy().view(np.uint8).data)
+    return digest.hexdigest()[:32]

@@ -1,0 +1,103 @@
+"""Compiled networks answer as PyTorch does, are converted once, and tell nobody."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import openvino_telemetry
+import pytest
+import torch
+
+from models import networks
+from models.networks import EagerNetworks, OpenVinoNetworks, open_networks
+from models.pipeline import EEGToImagePipeline, load_bundle
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny_bundle: Path) -> EEGToImagePipeline:
+    return load_bundle(tiny_bundle)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def asked(n: int) -> tuple[torch.Tensor, ...]:
+    torch.manual_seed(0)
+    t = torch.tensor([321])
+    return torch.randn(n, 4, 4, 4), t, torch.randn(n, 8, 16), torch.randn(n, 64)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_the_answers_are_pytorchs(pipeline: EEGToImagePipeline, cache: Path, n: int) -> None:
+    eager, compiled = EagerNetworks(pipeline), OpenVinoNetworks(pipeline, n, 1, cache)
+    inputs = asked(n)
+    first = compiled.predict(*inputs)
+    torch.testing.assert_close(first, eager.predict(*inputs), atol=1e-4, rtol=1e-4)
+    compiled.predict(*(2 * x for x in inputs))
+    torch.testing.assert_close(first, eager.predict(*inputs), atol=1e-4, rtol=1e-4)
+    latents = inputs[0][:1]
+    pixels = compiled.decode(latents)
+    assert pixels.shape == (32, 32, 3)
+    assert pixels.dtype == np.uint8
+    np.testing.assert_allclose(pixels.astype(int), eager.decode(latents).astype(int), atol=1)
+    decoded = pipeline.decode(latents)[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(pixels / 255, decoded, atol=1 / 255)
+
+
+def test_they_are_converted_once_and_again_where_that_is_lost(
+    pipeline: EEGToImagePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    converted: list[str] = []
+    convert = networks._converted
+
+    def counting(network: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> object:
+        converted.append(type(network).__name__)
+        return convert(network, inputs)
+
+    monkeypatch.setattr(networks, "_converted", counting)
+    wanted = OpenVinoNetworks(pipeline, 1, 1, tmp_path).predict(*asked(1))
+    again = OpenVinoNetworks(pipeline, 1, 1, tmp_path).predict(*asked(1))
+    assert converted == ["_Unet", "_Decoder"]
+    torch.testing.assert_close(again, wanted, atol=0, rtol=0)
+    assert len(list(tmp_path.iterdir())) == 4, "nothing else is left"
+    for path in tmp_path.glob("*.xml"):
+        path.write_text("<net")
+    OpenVinoNetworks(pipeline, 1, 1, tmp_path)
+    assert len(converted) == 4
+    file = tmp_path / "file"
+    file.write_text("no folder")
+    OpenVinoNetworks(pipeline, 1, 1, file)
+    assert len(converted) == 6, "where nothing can be kept, it goes without"
+
+
+def test_other_weights_are_other_networks(pipeline: EEGToImagePipeline, tmp_path: Path) -> None:
+    before = OpenVinoNetworks(pipeline, 1, 1, tmp_path).predict(*asked(1))
+    bias = pipeline.unet.conv_out.bias
+    with torch.no_grad():
+        bias += 1
+    try:
+        after = OpenVinoNetworks(pipeline, 1, 1, tmp_path).predict(*asked(1))
+    finally:
+        with torch.no_grad():
+            bias -= 1
+    torch.testing.assert_close(after, before + 1, atol=1e-5, rtol=0)
+
+
+def test_nobody_is_told_of_a_conversion(
+    pipeline: EEGToImagePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_args: object, **_kwargs: object) -> None:
+        raise AssertionError("telemetry")
+
+    monkeypatch.setattr(openvino_telemetry.Telemetry, "__init__", refuse)
+    OpenVinoNetworks(pipeline, 1, 1, tmp_path)
+
+
+def test_large_ones_on_a_cpu_stay_as_they_are(
+    pipeline: EEGToImagePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(networks, "SMALL", 1000)
+    assert isinstance(open_networks(pipeline, 1, 1), EagerNetworks)
