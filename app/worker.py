@@ -39,8 +39,8 @@ N_CONCEPTS = 5
 LONGEST_STEP = 0.25
 
 
-class Reading(Protocol):
-    """What an epoch says (`models.frames.Reading`)."""
+class Decoded(Protocol):
+    """What an epoch says (`models.frames.Decoded`)."""
 
     @property
     def concepts(self) -> list[tuple[str, float]]: ...
@@ -68,7 +68,7 @@ class Painter(Protocol):
     def period(self) -> float: ...
     @property
     def is_moving(self) -> bool: ...
-    def aim(self, eeg: np.ndarray) -> Reading: ...
+    def aim(self, eeg: np.ndarray) -> Decoded: ...
     def step(self, dt: float) -> Frame | None: ...
 
 
@@ -194,7 +194,7 @@ class Worker:
         self._is_paused = False
         # Of the newest epoch: its header, what it says, and whether a frame was made from it.
         self._epoch: dict[str, Any] = {}
-        self._reading: Reading | None = None
+        self._decoded: Decoded | None = None
         self._is_used = True
         # When the next frame is due, and when the last one was made if the next one follows it.
         self._t_next = -np.inf
@@ -242,12 +242,12 @@ class Worker:
         # A copy, because torch does not take arrays that cannot be written to.
         eeg = np.frombuffer(epoch.payload, np.float32).reshape(shape).copy()
         try:
-            self._reading = self._painter.aim(eeg)
+            self._decoded = self._painter.aim(eeg)
         except EpochShapeError as error:
             self._report.set(message=str(error))
             return
         self._epoch, self._is_used = header, False
-        self._report.set(message="", encode_ms=self._reading.encode_ms)
+        self._report.set(message="", encode_ms=self._decoded.encode_ms)
 
     def _paint(self) -> None:
         """Make a frame and publish it, with what the newest epoch says."""
@@ -257,8 +257,8 @@ class Worker:
         # On a grid while it is kept; from now on where it was not, so that there is no burst.
         self._t_next = (self._t_next if t - self._t_next < period else t) + period
         self._t_last = t
-        frame, reading = self._painter.step(dt), self._reading
-        if frame is None or reading is None:
+        frame, decoded = self._painter.step(dt), self._decoded
+        if frame is None or decoded is None:
             return
         t_painted = self._clock()
         self._number += 1
@@ -281,12 +281,12 @@ class Worker:
             "width": rgb.shape[1],
             "concepts": [
                 {"name": name, "character": _characters().get(name, ""), "confidence": confidence}
-                for name, confidence in reading.concepts[:N_CONCEPTS]
+                for name, confidence in decoded.concepts[:N_CONCEPTS]
             ],
-            "chance": 1 / len(reading.concepts) if reading.concepts else 0.0,
-            "is_sure": reading.is_sure,
+            "chance": 1 / len(decoded.concepts) if decoded.concepts else 0.0,
+            "is_sure": decoded.is_sure,
             "honesty": self._epoch["honesty"],
-            "encode_ms": reading.encode_ms,
+            "encode_ms": decoded.encode_ms,
             "paint_ms": frame.paint_ms,
         }
         self._send(pack("frame", header, np.ascontiguousarray(rgb).tobytes()))

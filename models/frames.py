@@ -14,7 +14,7 @@ from models.pipeline import EEGToImagePipeline
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Decoded:
     """What the EEG of an epoch says.
 
     Attributes
@@ -56,7 +56,7 @@ class Painter(Protocol):
     def is_moving(self) -> bool:
         """Whether there is something to paint; if not, the last frame is held."""
 
-    def aim(self, eeg: np.ndarray) -> Reading:
+    def aim(self, eeg: np.ndarray) -> Decoded:
         """Take the newest epoch (n_channels, n_times), float32.
 
         Raises
@@ -70,7 +70,7 @@ class Painter(Protocol):
 
 
 @torch.inference_mode()
-def read(pipeline: EEGToImagePipeline, eeg: np.ndarray) -> tuple[Conditioning, Reading]:
+def read(pipeline: EEGToImagePipeline, eeg: np.ndarray) -> tuple[Conditioning, Decoded]:
     """Read an epoch (n_channels, n_times), float32.
 
     Returns
@@ -95,4 +95,4 @@ def read(pipeline: EEGToImagePipeline, eeg: np.ndarray) -> tuple[Conditioning, R
             (names[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
         ]
     encode_ms = 1e3 * (time.perf_counter() - begun)
-    return Conditioning(context, time_embedding), Reading(concepts, is_sure, encode_ms)
+    return Conditioning(context, time_embedding), Decoded(concepts, is_sure, encode_ms)

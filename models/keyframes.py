@@ -11,7 +11,7 @@ import torch
 
 from models.errors import BundleError
 from models.follower import Conditioning
-from models.frames import Frame, Reading, read
+from models.frames import Decoded, Frame, read
 from models.networks import EagerNetworks, Networks
 from models.pipeline import EEGToImagePipeline, fixed_noise, load_bundle
 
@@ -85,10 +85,10 @@ class KeyframePainter:
         """Whether an epoch waits to be painted."""
         return self._waiting is not None
 
-    def aim(self, eeg: np.ndarray) -> Reading:
+    def aim(self, eeg: np.ndarray) -> Decoded:
         """Take an epoch; see `models.frames.Painter`."""
-        self._waiting, reading = read(self.pipeline, eeg)
-        return reading
+        self._waiting, decoded = read(self.pipeline, eeg)
+        return decoded
 
     @torch.inference_mode()
     def step(self, dt: float) -> Frame | None:  # noqa: ARG002 - a keyframe has no way to it
@@ -109,9 +109,9 @@ class KeyframePainter:
         rgb = self._networks.decode(latents)
         return Frame(rgb, "painted", 1e3 * (time.perf_counter() - begun))
 
-    def paint(self, eeg: np.ndarray) -> tuple[Reading, Frame]:
+    def paint(self, eeg: np.ndarray) -> tuple[Decoded, Frame]:
         """An epoch and its picture, at once."""
-        reading = self.aim(eeg)
+        decoded = self.aim(eeg)
         frame = self.step(0)
         assert frame is not None
-        return reading, frame
+        return decoded, frame

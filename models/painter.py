@@ -20,7 +20,7 @@ from diffusers import LCMScheduler
 
 from models.errors import BundleError
 from models.follower import Conditioning, Follower
-from models.frames import Frame, Painter, Reading, read
+from models.frames import Decoded, Frame, Painter, read
 from models.keyframes import KeyframePainter
 from models.ladder import Ladder, Rung
 from models.networks import Networks, open_networks
@@ -91,14 +91,14 @@ class StreamPainter:
         """Whether the next frame will differ; see `models.frames.Painter`."""
         return bool(self._queue) or not self._is_still
 
-    def aim(self, eeg: np.ndarray) -> Reading:
+    def aim(self, eeg: np.ndarray) -> Decoded:
         """Follow an epoch from now on; see `models.frames.Painter`."""
-        self._target, reading = read(self._pipeline, eeg)
+        self._target, decoded = read(self._pipeline, eeg)
         if self._follower is None:
             self._follower = Follower(self._target)
         self._follower.aim(self._target)
         self._is_still = False
-        return reading
+        return decoded
 
     @torch.inference_mode()
     def step(self, dt: float) -> Frame | None:

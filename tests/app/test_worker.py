@@ -27,7 +27,7 @@ def told():
 
 
 @dataclass
-class FakeReading:
+class FakeDecoded:
     is_sure: bool = True
     encode_ms: float = 5.0
     concepts: list = field(default_factory=told)
@@ -59,7 +59,7 @@ class FakePainter:
         self.seen.append(eeg)
         self.threads.add(threading.current_thread().name)
         self.n_left = self.n_frames
-        return FakeReading(is_sure=bool(eeg.mean() > 0))
+        return FakeDecoded(is_sure=bool(eeg.mean() > 0))
 
     def step(self, dt):
         self.steps.append(dt)

@@ -66,14 +66,14 @@ def test_noise_that_a_scheduler_adds_is_the_same_for_every_picture(tiny_bundle: 
 
 
 def test_a_frame_has_pixels_all_concepts_and_times(tiny_bundle: Path) -> None:
-    reading, frame = KeyframePainter.from_bundle(tiny_bundle).paint(epoch(0))
+    decoded, frame = KeyframePainter.from_bundle(tiny_bundle).paint(epoch(0))
     assert frame.rgb.shape == (32, 32, 3)
     assert frame.rgb.dtype == np.uint8
-    assert len(reading.concepts) == 40
-    confidences = [c for _, c in reading.concepts]
+    assert len(decoded.concepts) == 40
+    confidences = [c for _, c in decoded.concepts]
     assert confidences == sorted(confidences, reverse=True)
     assert sum(confidences) == pytest.approx(1.0, abs=1e-4)
-    assert reading.encode_ms > 0
+    assert decoded.encode_ms > 0
     assert frame.paint_ms > 0
 
 

@@ -237,8 +237,8 @@ def test_a_distilled_bundle_streams_and_another_paints_keyframes(
     assert isinstance(keyframes, KeyframePainter)
     for painter in (stream, keyframes):
         assert not painter.is_moving, "warming up leaves nothing behind"
-        reading = painter.aim(epoch(0))
-        assert len(reading.concepts) == 40
+        decoded = painter.aim(epoch(0))
+        assert len(decoded.concepts) == 40
         frame = painter.step(TICK)
         assert frame is not None
         assert frame.rgb.shape == (32, 32, 3)
