@@ -35,7 +35,7 @@ app = typer.Typer(
 )
 
 PAGE = ("bundle", "host", "port", "epochs", "seed", "threads", "device", "open_browser",
-        "duration", "summary", "tls_cert", "tls_key", "allow_remote", "in_container",
+        "duration", "summary", "painter_log", "tls_cert", "tls_key", "allow_remote", "in_container",
         "log_level")  # fmt: skip
 SOURCE = ("ch_names", "unit", "known_peers")
 
@@ -341,6 +341,24 @@ def evaluate(
         classifier, clip, inception, steps, guidance, split, limit, samples, n_way, batch
     )
     print(evaluate_bundle(settings, bundle, prepared, out, wanted, say))
+
+
+@app.command()
+@takes_settings()
+def render(
+    _settings: Settings,
+    log: Annotated[Path, typer.Argument(help="File that --painter-log named.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the frames.")],
+    source: Annotated[
+        str, typer.Option(help="Recording of the EEG, as xdf:FILE, if not the log's own source.")
+    ] = "",
+    bundle: Annotated[str, typer.Option(help="Folder of the bundle, if it was moved.")] = "",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda, if not as before.")] = "",
+) -> None:
+    """Paint a session again, frame by frame, from the painter's log and the EEG."""
+    from app.render import render
+
+    render(log, out, source, bundle, device, say)
 
 
 app.command()(results)

@@ -72,6 +72,10 @@ class SummaryError(AppError):
     """What was asked for, as a summary, a prepared set or a bundle, cannot be written there."""
 
 
+class PainterLogError(AppError):
+    """A painter's log is missing or damaged, or what it tells cannot be done again."""
+
+
 class ChildFailedError(AppError):
     """A child process ended before the session was ready.
 
@@ -91,6 +95,7 @@ _EXIT_CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
     (SettingsError, ExitCode.USAGE),
     (AddressError, ExitCode.ADDRESS),
     (SummaryError, ExitCode.OUTPUT),
+    (PainterLogError, ExitCode.RECORDING),
     (acquisition_errors.SourceNotFoundError, ExitCode.SOURCE_NOT_FOUND),
     (acquisition_errors.SourceBusyError, ExitCode.SOURCE_BUSY),
     (acquisition_errors.RecordingError, ExitCode.RECORDING),

@@ -13,6 +13,7 @@ from pathlib import Path
 from acquisition.errors import SourceNotFoundError
 from app.bundle import find_bundle, read_epoch_spec
 from app.errors import AddressError, SettingsError
+from app.painter_log import PainterLog
 from app.session import Addresses, Session
 from app.settings import DEFAULTS, Settings, has_display
 from app.summary import check_writable
@@ -110,8 +111,12 @@ def serve(
     summary = Path(settings.summary).absolute() if settings.summary else None
     if summary:
         check_writable(summary)
+    painter_log = Path(settings.painter_log).absolute() if settings.painter_log else None
+    if painter_log:
+        PainterLog(painter_log).close()
     settings = settings.with_values(
         bundle=str(bundle),
+        painter_log=str(painter_log or ""),
         summary=str(summary or ""),
         port=_free_port(settings, may_take_another_port, say),
     )

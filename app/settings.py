@@ -78,6 +78,9 @@ class Settings:
         "Seconds after which the session ends, counted from its start; 0 runs until stopped.",
     ] = 0.0
     summary: Annotated[str, "File for a summary of the session as JSON, written at its end."] = ""
+    painter_log: Annotated[
+        str, "File to which it is added what the painter does, for `phosphene render`."
+    ] = ""
     tls_cert: Annotated[str, "TLS certificate (PEM); needed beyond this machine."] = ""
     tls_key: Annotated[str, "Private key of the TLS certificate (PEM)."] = ""
     allow_remote: Annotated[

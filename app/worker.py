@@ -21,8 +21,11 @@ from app.bundle import find_bundle
 from app.bus import Bus, Subscriber
 from app.child import begin_child
 from app.cores import worker_threads
+from app.errors import SummaryError
 from app.messages import Message, pack
+from app.painter_log import Aimed, Begun, Event, PainterLog, Stepped, digest_of
 from app.quiet import silence_libraries
+from app.settings import Settings
 from models.errors import EpochShapeError
 
 TELEMETRY_PERIOD = 0.25
@@ -67,9 +70,17 @@ class Painter(Protocol):
     @property
     def period(self) -> float: ...
     @property
+    def rung(self) -> str: ...
+    @property
     def is_moving(self) -> bool: ...
     def aim(self, eeg: np.ndarray) -> Decoded: ...
     def step(self, dt: float) -> Frame | None: ...
+
+
+class Log(Protocol):
+    """What is told of all that the painter does (`app.painter_log.PainterLog`)."""
+
+    def add(self, event: Event) -> None: ...
 
 
 class Inbox:
@@ -175,6 +186,7 @@ class Worker:
     report : told of every picture.
     send : publishes a packed frame.
     clock : of the session.
+    log : told of all that the painter does.
     """
 
     def __init__(
@@ -184,12 +196,15 @@ class Worker:
         report: Report,
         send: Callable[[bytes], None],
         clock: Callable[[], float] = time.monotonic,
+        log: Log | None = None,
     ) -> None:
         self._painter = painter
         self._seed = seed
         self._report = report
         self._send = send
         self._clock = clock
+        self._log = log
+        self._complaint = ""
         self._number = 0
         self._is_paused = False
         # Of the newest epoch: its header, what it says, and whether a frame was made from it.
@@ -246,8 +261,18 @@ class Worker:
         except EpochShapeError as error:
             self._report.set(message=str(error))
             return
+        self._report.set(message=self._complaint, encode_ms=self._decoded.encode_ms)
         self._epoch, self._is_used = header, False
-        self._report.set(message="", encode_ms=self._decoded.encode_ms)
+        self._note(Aimed(header["first_sample"]))
+
+    def _note(self, event: Event) -> None:
+        """Write to the log; one that cannot be written to is told of, and ends no session."""
+        if self._log is None:
+            return
+        try:
+            self._log.add(event)
+        except SummaryError as error:
+            self._log, self._complaint = None, str(error)
 
     def _paint(self) -> None:
         """Make a frame and publish it, with what the newest epoch says."""
@@ -257,7 +282,10 @@ class Worker:
         # On a grid while it is kept; from now on where it was not, so that there is no burst.
         self._t_next = (self._t_next if t - self._t_next < period else t) + period
         self._t_last = t
+        rung = self._painter.rung
         frame, decoded = self._painter.step(dt), self._decoded
+        if self._log:
+            self._note(Stepped(dt, rung, digest_of(frame.rgb if frame else None)))
         if frame is None or decoded is None:
             return
         t_painted = self._clock()
@@ -302,6 +330,33 @@ def tell(report: Report, send: Callable[[bytes], None], stop: threading.Event) -
         stop.wait(TELEMETRY_PERIOD)
 
 
+def open_log(settings: Settings, bundle: Path) -> PainterLog:
+    """The painter's log of a session, which says that a painter begins."""
+    import diffusers
+    import openvino
+    import torch
+
+    from models.training.report import folder_digest
+
+    log = PainterLog(Path(settings.painter_log))
+    versions = {m.__name__: m.__version__ for m in (diffusers, openvino, torch)}
+    log.add(
+        Begun(
+            str(bundle),
+            folder_digest(bundle),
+            settings.source,
+            settings.epochs,
+            settings.ch_names,
+            settings.unit,
+            settings.seed,
+            worker_threads(settings.threads),
+            settings.device,
+            versions,
+        )
+    )
+    return log
+
+
 def main() -> None:
     """Run as the child process `worker`."""
     with begin_child("worker") as child, Bus(child.folder, "worker") as bus:
@@ -322,7 +377,14 @@ def main() -> None:
             painter = open_painter(
                 bundle, settings.seed, worker_threads(settings.threads), settings.device
             )
-            worker = Worker(painter, settings.seed, report, bus.publisher("frame").send)
+            log = open_log(settings, bundle) if settings.painter_log else None
+            worker = Worker(
+                painter,
+                settings.seed,
+                report,
+                bus.publisher("frame").send,
+                log=log,
+            )
             incoming = bus.subscriber("epoch", "control")
             report.set(state="ready", message="")
             worker.run(incoming, child.stop)

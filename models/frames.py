@@ -53,6 +53,10 @@ class Painter(Protocol):
         """Seconds from one frame to the next, while there is something to paint."""
 
     @property
+    def rung(self) -> str:
+        """How much is painted now, by the ladder's name; "" without a ladder."""
+
+    @property
     def is_moving(self) -> bool:
         """Whether there is something to paint; if not, the last frame is held."""
 

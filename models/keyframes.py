@@ -79,6 +79,7 @@ class KeyframePainter:
             ) from error
 
     period = 0.0
+    rung = ""
 
     @property
     def is_moving(self) -> bool:

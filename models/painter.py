@@ -33,8 +33,6 @@ LEVELS = (250, 500, 750)
 SPEEDS = (0.5, 2.0)
 # Seconds in which the loop comes nearer to its anchor by two thirds.
 ANCHORING = 0.25
-# Consistency steps of an anchor.
-ANCHOR_STEPS = 2
 # Seconds in which keyframes follow each other where nothing better is affordable.
 KEYFRAME_FADE = 1 / 3
 State = Literal["painted", "interpolated"]
@@ -87,6 +85,11 @@ class StreamPainter:
         return self._ladder.rung.period
 
     @property
+    def rung(self) -> str:
+        """How much is painted now; see `models.frames.Painter`."""
+        return self._ladder.rung.name
+
+    @property
     def is_moving(self) -> bool:
         """Whether the next frame will differ; see `models.frames.Painter`."""
         return bool(self._queue) or not self._is_still
@@ -124,7 +127,8 @@ class StreamPainter:
         speed = self._follower.step(dt)
         n_calls = 0
         if self._target is not None:
-            n_calls += self._set_anchor(self._target)
+            # The loop goes on from it; a keyframe must do as it is.
+            n_calls += self._set_anchor(self._target, [] if rung.calls else self._levels[1:2])
             self._target = None
         before = self._latents
         if rung.calls:
@@ -145,18 +149,17 @@ class StreamPainter:
             self._queue.append((self._latents, "painted" if self._is_still else "interpolated"))
         return n_calls
 
-    def _set_anchor(self, target: Conditioning) -> int:
-        """Paint the newest epoch as it is, from nothing but noise."""
+    def _set_anchor(self, target: Conditioning, more: list[torch.Tensor]) -> int:
+        """Paint the newest epoch from nothing but noise, in one step and `more`."""
         is_first = not self._anchor.any()
         self._anchor = self._clean(self._noise, self._noisiest, target)
-        for k in range(1, ANCHOR_STEPS):
-            t = self._levels[-1] if k == 1 else self._levels[0]
+        for t in more:
             noisy = self._consistency.noisy(self._anchor, self._noise, t)
             self._anchor = self._clean(noisy, t, target)
         if is_first:
             self._latents = self._anchor
         self._origin, self._faded = self._latents, 0.0
-        return ANCHOR_STEPS
+        return 1 + len(more)
 
     def _loop(self, levels: list[torch.Tensor], dt: float) -> torch.Tensor:
         """Once around: towards the anchor, noisy, and clean under the conditioning of now."""
@@ -200,13 +203,18 @@ def slerp(a: torch.Tensor, b: torch.Tensor, share: float) -> torch.Tensor:
 
 
 def open_painter(
-    folder: Path | str, seed: int = 0, threads: int = 1, device: str = "auto"
+    folder: Path | str,
+    seed: int = 0,
+    threads: int = 1,
+    device: str = "auto",
+    ladder: Ladder | None = None,
 ) -> Painter:
     """Load a bundle for live painting, and paint once, so that the first frame is fast.
 
     Parameters
     ----------
     folder, seed, threads, device : see `KeyframePainter.from_bundle`.
+    ladder : chooses how much is painted, if it is not to be measured.
 
     Returns
     -------
@@ -225,10 +233,10 @@ def open_painter(
         networks = open_networks(pipeline, n, threads)
         steps, guidance = keyframes.num_inference_steps, keyframes.guidance_scale
         painters: list[Painter] = [
-            StreamPainter(pipeline, networks, seed)
+            StreamPainter(pipeline, networks, seed, chooses)
             if is_distilled
             else KeyframePainter(pipeline, seed, steps, guidance, networks)
-            for _ in range(2)
+            for chooses in (None, ladder)
         ]
         # One of them, so that the other has seen nothing.
         config = pipeline.eeg_encoder.config

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderTiny, DDIMScheduler, LCMScheduler, UNet2DConditionModel
 
 from acquisition.simulated_subject import CH_NAMES
 from acquisition.stimuli import concepts
@@ -73,4 +73,18 @@ def make_tiny_bundle(folder: Path, sizes: TinySizes = TINY) -> Path:
     spec = {"ch_names": list(CH_NAMES[: sizes.n_channels]), "n_times": sizes.n_times}
     (folder / "epoch_spec.json").write_text(json.dumps(spec))
     (folder / "painter.json").write_text(json.dumps({"num_inference_steps": 2}))
+    return folder
+
+
+def make_distilled_bundle(folder: Path, sizes: TinySizes = TINY) -> Path:
+    """Write a bundle that paints in few steps, as `phosphene distill` writes them."""
+    make_tiny_bundle(folder, sizes)
+    parts = tiny_parts(sizes)
+    parts["scheduler"] = LCMScheduler.from_config(
+        parts["scheduler"].config, original_inference_steps=8, clip_sample=False
+    )
+    with torch.no_grad():
+        # Random weights make much the same of all epochs: these tell them apart.
+        parts["conditioner"].dim_mapper.weight *= 30
+    EEGToImagePipeline(**parts).save_pretrained(folder)
     return folder

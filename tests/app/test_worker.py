@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from app.bus import Bus
 from app.child import read_error, write_session
-from app.errors import ExitCode
+from app.errors import ExitCode, SummaryError
 from app.messages import pack, unpack
 from app.settings import Settings
 from app.worker import LONGEST_STEP, MOST_WAITING, Inbox, Report, Worker, tell
@@ -45,6 +45,7 @@ class FakePainter:
 
     def __init__(self, n_frames=1, period=0.0):
         self.n_frames, self.period = n_frames, period
+        self.rung = ""
         self.n_left = 0
         self.seen, self.steps = [], []
         self.threads = set()
@@ -278,6 +279,36 @@ def test_an_epoch_that_comes_on_the_way_turns_it(bench):
     last = bench.sent[-1]
     assert (last.header["epoch"], bytes(last.payload)[:1]) == (2, bytes([9]))
     assert bench.telemetry()["painted_ms"] == [250.0, 150.0]
+
+
+def test_a_log_is_told_of_all_and_one_that_fails_ends_nothing():
+    class Full:
+        def __init__(self, room):
+            self.room, self.events = room, []
+
+        def add(self, event):
+            if len(self.events) == self.room:
+                raise SummaryError("No room for the log.")
+            self.events.append(event)
+
+    bench = Bench(FakePainter(n_frames=2, period=0.1))
+    log = bench.worker._log = Full(3)
+    bench.paint(epoch(1))
+    for t in (50.36, 50.5, 50.6):
+        bench.t = t
+        bench.worker.work()
+    aimed, first, second = log.events
+    assert aimed.first_sample == 0
+    assert (first.dt, second.dt) == (0.1, pytest.approx(0.11))
+    assert first.digest == second.digest != ""
+    assert bench.telemetry()["message"] == ""
+    for number in (2, 3):
+        bench.paint(epoch(number))
+        assert len(log.events) == 3
+        bench.t += 1
+        bench.worker.work()
+    assert bench.telemetry()["message"] == "No room for the log."
+    assert len(bench.sent) > 3
 
 
 # Orders

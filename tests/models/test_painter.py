@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import LCMScheduler
 
 from models import painter as module
 from models.errors import BundleError, EpochShapeError
 from models.keyframes import KeyframePainter
 from models.ladder import RUNGS, TICK, Ladder, Rung
 from models.networks import EagerNetworks
-from models.painter import ANCHOR_STEPS, StreamPainter, open_painter, slerp
+from models.painter import StreamPainter, open_painter, slerp
 from models.pipeline import EEGToImagePipeline, load_bundle
+from tests.tiny_bundle import make_distilled_bundle
 
 
 class OneRung(Ladder):
@@ -53,15 +53,13 @@ class Counted(EagerNetworks):
 
 
 @pytest.fixture(scope="module")
-def pipeline(tiny_bundle: Path) -> EEGToImagePipeline:
-    loaded = load_bundle(tiny_bundle)
-    loaded.scheduler = LCMScheduler.from_config(
-        loaded.scheduler.config, original_inference_steps=8, clip_sample=False
-    )
-    # Random weights make much the same of all epochs: these tell them apart.
-    with torch.no_grad():
-        loaded.conditioner.dim_mapper.weight *= 30
-    return loaded
+def distilled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_distilled_bundle(tmp_path_factory.mktemp("distilled") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def pipeline(distilled: Path) -> EEGToImagePipeline:
+    return load_bundle(distilled)
 
 
 Make = Callable[..., tuple[StreamPainter, Counted, OneRung]]
@@ -140,7 +138,7 @@ def test_how_fast_it_turns_chooses_the_noise(make: Make) -> None:
     networks.timesteps.clear()
     painter.aim(epoch(1))
     play(painter, 100)
-    levels = networks.timesteps[ANCHOR_STEPS:]
+    levels = networks.timesteps[1:]
     assert networks.timesteps[0] == 999, "an anchor begins from nothing but noise"
     assert max(levels[:6]) == 749, "a new concept is painted anew"
     assert levels[-1] == 249, "a known one is kept"
@@ -166,10 +164,10 @@ def test_every_rung_ends_at_much_the_same_picture(make: Make, rung: Rung) -> Non
         assert set(states[1::2]) == {"painted"}
     elif rung.calls == 0:
         assert set(states[:-1]) == {"interpolated"}
-        assert len(networks.timesteps) == ANCHOR_STEPS
+        assert len(networks.timesteps) == 2
     else:
         assert set(states) == {"painted"}
-        more = len(networks.timesteps) - ANCHOR_STEPS
+        more = len(networks.timesteps) - 1
         # Where little moves, one call is enough.
         assert more == len(frames) if rung.calls == 1 else len(frames) < more < 2 * len(frames)
     keyframe, _, _ = make(RUNGS[-1])
@@ -214,19 +212,6 @@ def test_latents_between_others_are_as_long_and_on_the_arc() -> None:
 
 
 # Bundles
-
-
-@pytest.fixture
-def distilled(tiny_bundle: Path, tmp_path: Path) -> Path:
-    folder = shutil.copytree(tiny_bundle, tmp_path / "distilled")
-    scheduler = LCMScheduler.from_config(
-        load_bundle(tiny_bundle).scheduler.config, original_inference_steps=8, clip_sample=False
-    )
-    scheduler.save_pretrained(folder / "scheduler")
-    index = json.loads((folder / "model_index.json").read_text())
-    index["scheduler"] = ["diffusers", "LCMScheduler"]
-    (folder / "model_index.json").write_text(json.dumps(index))
-    return folder
 
 
 def test_a_distilled_bundle_streams_and_another_paints_keyframes(

@@ -70,7 +70,7 @@ class Conditioner(nn.Module):
 
 
 def make_task(
-    prediction: str, student: nn.Module, guidance: float, n_steps: int = 50
+    prediction: str, student: nn.Module, guidance: float, n_steps: int = 50, **more: Any
 ) -> DistillTask:
     noise = NOISE[prediction]
     return DistillTask(
@@ -82,6 +82,7 @@ def make_task(
         guidance,
         Seen(),  # type: ignore[arg-type]
         np.full((1, *SHAPE), SEEN, np.float16),
+        **more,
     )
 
 
@@ -188,6 +189,17 @@ def test_the_target_is_the_average_and_has_no_gradient() -> None:
     far.backward()
     assert average.grad is None
     assert task.unet.seen.grad.abs().sum() > 0
+
+
+def test_a_share_of_the_epochs_has_the_painters_noise() -> None:
+    noise, painters = NOISE["v_prediction"], torch.full((1, *SHAPE), 7.0)
+    for share in (0.0, 0.5, 1.0):
+        student = Knowing(noise, SEEN, EMPTY)
+        task = make_task("v_prediction", student, 1.0, fixed=painters, fixed_share=share)
+        drawn = rows(task, 0, 400)["noise"]
+        is_fixed = (drawn == painters).flatten(1).all(1)
+        assert is_fixed.double().mean() == pytest.approx(share, abs=0.1)
+        assert (drawn[~is_fixed].abs() < 6).all()
 
 
 def test_pseudo_huber_is_squared_near_zero_and_absolute_far_from_it() -> None:
