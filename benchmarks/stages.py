@@ -109,31 +109,77 @@ def acquisition_rows(seconds: float) -> list[Row]:
 
 
 def painting_rows(bundle: Path, threads: int, seconds: float) -> list[Row]:
-    """EEG to conditioning, and conditioning to pixels, beside the matrix products they hold."""
+    """The parts of a frame beside the matrix products they hold, and a frame beside diffusers.
+
+    A frame of a distilled bundle is one U-Net call and a decoding, as while the picture moves;
+    that of another is its whole picture. Diffusers paints the bundle's whole picture.
+    """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    from models.frames import read
     from models.keyframes import KeyframePainter
+    from models.networks import EagerNetworks, open_networks
 
     painter = KeyframePainter.from_bundle(bundle, threads=threads, device="cpu")
-    config = painter.pipeline.eeg_encoder.config
+    pipeline = painter.pipeline
+    n = 2 if painter.guidance_scale > 1 else 1
+    networks, eager = open_networks(pipeline, n, threads), EagerNetworks(pipeline)
+    config = pipeline.eeg_encoder.config
     shape = (config.in_channels, config.n_times)
     eeg = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    with FlopCounterMode(display=False) as counter:
-        _, painted = painter.paint(eeg)
-    gflop = counter.get_total_flops() / 1e9
-    timings = measure({"frame": lambda: painter.paint(eeg), "matmul": matmul()}, seconds)
+    told, _ = read(pipeline, eeg)
+    latents = torch.randn(pipeline.latent_shape(1))
+    inputs = (
+        latents.repeat(n, 1, 1, 1),
+        torch.tensor([500]),
+        told.context.repeat(n, 1, 1),
+        told.time_embedding.repeat(n, 1),
+    )
+    steps = painter.num_inference_steps
+    is_distilled = pipeline.scheduler.__class__.__name__ == "LCMScheduler"
+
+    def frame() -> None:
+        for _ in range(1 if is_distilled else steps):
+            networks.predict(*inputs)
+        networks.decode(latents)
+
+    def gflop(call: Callable[[], object]) -> float:
+        with FlopCounterMode(display=False) as counter:
+            call()
+        return float(counter.get_total_flops()) / 1e9
+
+    parts: dict[str, tuple[Callable[[], object], float]] = {
+        "EEG to conditioning": (
+            lambda: read(pipeline, eeg),
+            gflop(lambda: read(pipeline, eeg)),
+        ),
+        f"U-Net call, {n} row(s)": (
+            lambda: networks.predict(*inputs),
+            gflop(lambda: eager.predict(*inputs)),
+        ),
+        "latents to pixels": (
+            lambda: networks.decode(latents),
+            gflop(lambda: eager.decode(latents)),
+        ),
+    }
+    calls = {name: call for name, (call, _) in parts.items()}
+    whole = f"frame, {'one call' if is_distilled else f'{steps} calls'} and decoding"
+    plain = f"diffusers' plain pipeline on the same bundle, {steps} step(s)"
+    calls |= {
+        whole: frame,
+        plain: lambda: pipeline(eeg[None], steps, painter.guidance_scale, output_type="pt"),
+        "matmul": matmul(),
+    }
+    timings = measure(calls, 3 * seconds)
     rate = gflops(timings["matmul"])
-    height, width = painted.rgb.shape[:2]
-    return [
-        Row(
-            f"encode and paint, per frame of {width}x{height}, {torch.get_num_threads()} thread(s)",
-            timings["frame"],
-            f"its {gflop:.2f} GFLOP at this run's matmul rate",
-            1e3 * gflop / rate,
-            f"{painter.num_inference_steps} steps; matmul {rate:g} GFLOP/s",
-        )
+    kind = type(networks).__name__.removesuffix("Networks")
+    note = f"{threads} thread(s), {kind}; matmul {rate:g} GFLOP/s"
+    rows = [
+        Row(name, timings[name], f"its {size:.2f} GFLOP at that rate", 1e3 * size / rate, note)
+        for name, (_, size) in parts.items()
     ]
+    return [*rows, Row(whole, timings[whole], plain, timings[plain].p50_ms, note)]
 
 
 def _picture(seed: int, side: int) -> np.ndarray:

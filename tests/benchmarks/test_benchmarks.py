@@ -46,7 +46,7 @@ def test_the_benchmarks_write_a_table_and_json(
         main()
     result = json.loads((out / "bench.json").read_text())
     assert result["matmul_gflops"] > 0
-    assert len(result["rows"]) == 6
+    assert len(result["rows"]) == 9
     for row in result["rows"]:
         assert row["ratio"] == pytest.approx(row["timing"]["p50_ms"] / row["beside_ms"])
     table = (out / "bench.md").read_text()
