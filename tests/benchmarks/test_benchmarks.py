@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import main
+from benchmarks.live import markdown as live_markdown
+from benchmarks.live import summarise
 from benchmarks.measure import measure
 from benchmarks.training import WAYS, Way, markdown, measure_way
 from tests.tiny_bundle import make_tiny_bundle
@@ -66,3 +68,18 @@ def test_the_table_of_training_says_what_each_means_brings() -> None:
     ratios = {"speed_ratio": 1.5, "memory_ratio": 0.5}
     table = markdown([{"stage": "pretrain", "way": "bf16", **values, **ratios}], "full")
     assert "| pretrain | bf16 | 4 | 2 | 1.50x | 2.50 | 0.50x |" in table
+
+
+def test_what_a_viewer_saw_is_counted() -> None:
+    # Ten frames a second, each picture drawn twice, a rest of two seconds in the middle.
+    t = [*(0.1 * k for k in range(20)), *(4 + 0.1 * k for k in range(20))]
+    change = [0.0] + [0.01] * 37 + [0.05] * 2
+    drawn = [[t[k], k // 2, t[k] - 0.3, 0, change[k]] for k in range(40)]
+    seen = summarise(drawn, {"p50": 1.0, "p95": 2.0, "p99": 3.0})
+    assert seen.first_use_ms == (1.0, 2.0, 3.0)
+    assert seen.age_ms == pytest.approx((300, 300))
+    assert seen.new_per_second[0] == pytest.approx(20 / 5.9, abs=0.01)
+    assert seen.new_per_second[1] == pytest.approx(5)
+    assert (seen.change, seen.smoothness) == (pytest.approx((0.01, 0.014)), pytest.approx(1.4))
+    assert seen.n_drawn == 40
+    assert "| a | 1/2/3 | 300/300 |" in live_markdown({"a": seen}, 70.0)

@@ -1,0 +1,182 @@
+"""A session as a viewer sees it: `python -m benchmarks.live --help`.
+
+Needs what the tests need (`make test` installs it): playwright and Chromium.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPT = Path(__file__).with_name("page.js")
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
+
+# Frames that follow each other by less are of one movement, in seconds.
+MOVING = 0.5
+# Seconds before anything counts: filters settle, and the browser warms up.
+SETTLING = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a viewer saw.
+
+    Attributes
+    ----------
+    first_use_ms : p50, p95 and p99 from the last sample of an epoch to its first frame drawn.
+    age_ms : p50 and p95 of the age of the newest EEG in a frame, when that is drawn.
+    new_per_second : frames of the worker's drawn each second, over all the time, and while
+        the picture moves.
+    change : p50 and p95 of the mean absolute change in linear luminance between drawn frames.
+    smoothness : the second over the first.
+    n_drawn : frames drawn.
+    """
+
+    first_use_ms: tuple[float, float, float]
+    age_ms: tuple[float, float]
+    new_per_second: tuple[float, float]
+    change: tuple[float, float]
+    smoothness: float
+    n_drawn: int
+
+
+def summarise(drawn: Sequence[Sequence[float]], latency: dict[str, float]) -> Seen:
+    """From frames (time, picture, time of the EEG, epoch, change of luminance).
+
+    Times of drawing and of the EEG are of one clock.
+    """
+    t, picture, t_eeg, _, change = np.array(drawn, np.float64).T
+    moved = change[1:][change[1:] > 0]
+    is_new = np.append(True, np.diff(picture) != 0)
+    gaps = np.diff(t[is_new])
+    moving = gaps[gaps < MOVING]
+    p50, p95 = np.percentile(moved, (50, 95))
+    age = 1e3 * np.percentile(t - t_eeg, (50, 95))
+    return Seen(
+        (latency["p50"], latency["p95"], latency["p99"]),
+        (round(float(age[0]), 1), round(float(age[1]), 1)),
+        (
+            round(float(is_new.sum() / (t[-1] - t[0])), 2),
+            round(float(1 / moving.mean()), 2) if len(moving) else 0.0,
+        ),
+        (round(float(p50), 5), round(float(p95), 5)),
+        round(float(p95 / p50), 2),
+        len(t),
+    )
+
+
+def watch(arguments: Sequence[str], seconds: float) -> Seen:
+    """Run `phosphene serve` with these arguments, and watch it in Chromium.
+
+    Raises
+    ------
+    SystemExit
+        Playwright or Chromium is missing, or the session did not begin; in a sentence.
+    """
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        raise SystemExit("Playwright is not installed. Run make test once.") from None
+    browser = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if browser is None:
+        raise SystemExit("There is no Chromium. Run make test once, or install it.")
+    with tempfile.TemporaryDirectory() as folder:
+        summary = Path(folder) / "summary.json"
+        command = [sys.executable, "-m", "app", "serve", "--no-open-browser", "--port", "0"]
+        command += ["--summary", str(summary), "--duration", str(seconds + SETTLING), *arguments]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as session:
+            assert session.stdout is not None
+            address = next(filter(None, map(_address, session.stdout)), None)
+            if address is None:
+                raise SystemExit("The session did not begin; it said why.")
+            with sync_playwright() as playwright:
+                chromium = playwright.chromium.launch(executable_path=browser, args=list(FLAGS))
+                page = chromium.new_page(viewport={"width": 1280, "height": 720})
+                page.add_init_script(path=SCRIPT)
+                page.goto(address)
+                page.get_by_role("dialog").get_by_role("button").click()
+                page.wait_for_timeout(1e3 * SETTLING)
+                page.evaluate("drawn.length = 0")
+                page.wait_for_timeout(1e3 * max(1.0, seconds - 12))
+                drawn = page.evaluate("drawn")
+                chromium.close()
+            session.wait()
+        latency = json.loads(summary.read_text(encoding="utf-8"))["latency_ms"]["drawn"]
+    # The page's clock is the system's; samples are stamped by the session's.
+    offset = time.time() - time.monotonic()
+    return summarise([[t, p, t_eeg + offset, *rest] for t, p, t_eeg, *rest in drawn], latency)
+
+
+def _address(line: str) -> str:
+    found = re.search(r"https?://\S+", line)
+    return found.group() if found else ""
+
+
+def markdown(rows: dict[str, Seen], rate: float) -> str:
+    """A table of what was seen."""
+    lines = [
+        f"Matrix products of float32 run at {rate:g} GFLOP/s on one core.",
+        "",
+        "| | first use p50/p95/p99, ms | displayed age p50/p95, ms | new frames a second: all the "
+        "time, moving | change of luminance p50, p95 | p95/p50 | frames drawn |",
+        "| --- | --- | --- | --- | --- | ---: | ---: |",
+    ]
+    for name, seen in rows.items():
+        cells = [
+            "/".join(f"{x:.0f}" for x in seen.first_use_ms),
+            "/".join(f"{x:.0f}" for x in seen.age_ms),
+            ", ".join(f"{x:.1f}" for x in seen.new_per_second),
+            ", ".join(f"{x:.4f}" for x in seen.change),
+            f"{seen.smoothness:.1f}",
+            str(seen.n_drawn),
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    """Watch a bundle, and another beside it, in turns."""
+    import torch
+
+    from benchmarks.measure import gflops, matmul, measure
+
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.live", description=__doc__)
+    parser.add_argument("--bundle", default="weights/scale-model")
+    parser.add_argument("--beside", default="", help="another bundle, as one that paints keyframes")
+    parser.add_argument("--epochs", default="marker-locked,sliding", help="kinds, with a comma")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each session")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench", help="folder")
+    a = parser.parse_args()
+    torch.set_num_threads(1)
+    rate = gflops(measure({"matmul": matmul()}, 1.0)["matmul"])
+    rows: dict[str, Seen] = {}
+    for kind in a.epochs.split(","):
+        for bundle in filter(None, (a.bundle, a.beside)):
+            name = f"{kind}, {bundle}"
+            rows[name] = watch(["--bundle", bundle, "--epochs", kind], a.seconds)
+    a.out.mkdir(parents=True, exist_ok=True)
+    result: dict[str, Any] = {
+        "matmul_gflops": rate,
+        "rows": {k: asdict(v) for k, v in rows.items()},
+    }
+    (a.out / "live.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    (a.out / "live.md").write_text(markdown(rows, rate), encoding="utf-8")
+    print(markdown(rows, rate))
+
+
+if __name__ == "__main__":
+    main()
