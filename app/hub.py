@@ -18,7 +18,8 @@ import numpy as np
 from app.bus import Subscriber
 from app.messages import Message, pack
 from app.picture import EncodedFrame, Picture, encode_jpeg
-from app.viewer_slot import ViewerSlot
+from app.summary import STAGES
+from app.viewer_slot import InFlight, ViewerSlot
 
 # Frames per second while the guard moves.
 RATE = 30.0
@@ -91,6 +92,7 @@ class Hub:
         self._n_skipped = 0
         self._ended = [0, 0, 0]
         self._drawn_ms: list[float] = []
+        self._stages_ms: dict[str, list[float]] = {stage: [] for stage in STAGES}
         # The newest EEG of which anything was drawn.
         self._t_used = -np.inf
         self.viewers: dict[ViewerSlot, Callable[[], None]] = {}
@@ -147,7 +149,7 @@ class Hub:
             **{name: picture.header[name] for name in OF_PICTURE},
         }
         message = pack("frame", header, self._jpeg)
-        self._newest = EncodedFrame(self._number, picture, fade, message)
+        self._newest = EncodedFrame(self._number, picture, fade, self._clock(), message)
         with self._lock:
             is_waiting = self._pending is not None
             self._pending = self._newest
@@ -197,8 +199,15 @@ class Hub:
         if self.viewers.pop(slot, None) is not None:
             self._ended = [a + b for a, b in zip(self._ended, _counts(slot), strict=True)]
 
-    def acknowledge(self, slot: ViewerSlot, number: int, is_drawn: bool = True) -> None:
-        """A viewer has drawn a frame, or will not because its picture stands still."""
+    def acknowledge(
+        self, slot: ViewerSlot, number: int, is_drawn: bool = True, shown_ms: float = 0.0
+    ) -> None:
+        """A viewer has drawn a frame, or will not because its picture stands still.
+
+        Parameters
+        ----------
+        shown_ms : from its arrival to its drawing, by the page's own clock.
+        """
         drawn = slot.acknowledge(number, is_drawn)
         if drawn is None or drawn.frame.fade < FIRST_USE_FADE:
             return
@@ -206,8 +215,25 @@ class Hub:
         # An epoch is used once, by its first frame; a viewer who came later draws old ones, which
         # says nothing of latency.
         if picture.t_eeg > self._t_used and drawn.is_fresh:
-            self._drawn_ms.append((self._clock() - picture.t_eeg) * 1000)
+            self._add_first_use(drawn, shown_ms)
         self._t_used = max(self._t_used, picture.t_eeg)
+
+    def _add_first_use(self, drawn: InFlight, shown_ms: float) -> None:
+        header, t = drawn.frame.picture.header, self._clock()
+        shown = min(shown_ms / 1000, t - drawn.t_sent)
+        moments = (
+            header["t_eeg"],
+            header["t_published"],
+            header["t_encoded"],
+            header["t_painted"],
+            drawn.frame.t_compressed,
+            drawn.t_sent,
+            t - shown,
+            t,
+        )
+        self._drawn_ms.append((t - header["t_eeg"]) * 1000)
+        for stage, since, at in zip(STAGES, moments, moments[1:], strict=False):
+            self._stages_ms[stage].append((at - since) * 1000)
 
     def counts(self) -> dict[str, int]:
         """What is counted: frames of all viewers, and what the guard had to stop.
@@ -223,6 +249,11 @@ class Hub:
             "frames_replaced": replaced,
             "flash_breaches": self._guard.n_breaches,
         }
+
+    def take_stages_ms(self) -> dict[str, list[float]]:
+        """What first use is made of, since the last call: times of each stage, in milliseconds."""
+        taken, self._stages_ms = self._stages_ms, {stage: [] for stage in STAGES}
+        return taken
 
     def take_drawn_ms(self) -> list[float]:
         """First-use latencies since the last call, in milliseconds."""

@@ -14,6 +14,7 @@ phosphene_viewers                   open pages
 phosphene_montage_fidelity          0 to 1, how well the headset covers the bundle's electrodes
 phosphene_painted_seconds           last sample of an epoch to its picture painted
 phosphene_drawn_seconds             last sample of an epoch to its picture drawn (first use)
+phosphene_stage_seconds{stage}      what first use is made of (`app.summary.STAGES`)
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ COUNTERS = {
 }
 
 # Closest together where first use should lie, 0.1 to 1.5 s.
+FINE_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 BUCKETS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 
 
@@ -88,6 +90,14 @@ class Metrics:
             for name in ("painted", "drawn")
         }
 
+        self._stages = Histogram(
+            "phosphene_stage_seconds",
+            "What the time to a picture drawn is made of.",
+            ["stage"],
+            buckets=FINE_BUCKETS,
+            registry=self._registry,
+        )
+
     def add(self, header: Mapping[str, Any]) -> None:
         """Take in the header of any process's telemetry."""
         for name in COUNTERS.keys() & header.keys():
@@ -98,6 +108,9 @@ class Metrics:
         for name in self._latency.keys() & header.keys():
             for sample in header[name]:
                 self._latency[name].observe(sample / 1000)
+        for stage, samples in header.get("stages_ms", {}).items():
+            for sample in samples:
+                self._stages.labels(stage).observe(sample / 1000)
         for child, report in header.get("children", {}).items():
             before = self._restarts_told.get(child, 0)
             self._restarts.labels(child).inc(max(0, report["restarts"] - before))

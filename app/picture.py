@@ -43,12 +43,14 @@ class EncodedFrame:
     number : the server's own, rising by one.
     picture : which it shows, or fades to.
     fade : how far, 0 to 1.
+    t_compressed : session time at which it was ready to be sent.
     message : packed, with the JPEG as its payload.
     """
 
     number: int
     picture: Picture
     fade: float
+    t_compressed: float
     message: bytes
 
 

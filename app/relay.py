@@ -140,7 +140,7 @@ class Relay:
 
     def report(self) -> None:
         """Publish the server's telemetry."""
-        drawn_ms = self.hub.take_drawn_ms()
+        drawn_ms, stages_ms = self.hub.take_drawn_ms(), self.hub.take_stages_ms()
         self.state.add_drawn(drawn_ms)
         header = {
             "from": "server",
@@ -148,6 +148,10 @@ class Relay:
             "viewers": len(self._roles),
             **self.hub.counts(),
             "drawn_ms": [round(sample, 2) for sample in drawn_ms],
+            "stages_ms": {
+                stage: [round(sample, 2) for sample in samples]
+                for stage, samples in stages_ms.items()
+            },
         }
         self.metrics.add(header)
         self._send("telemetry", header)

@@ -18,9 +18,13 @@ COUNTERS: dict[Role, tuple[str, ...]] = {
     "worker": ("frames_painted",),
     "server": ("frames_sent", "frames_drawn", "frames_replaced"),
 }
+# What first use is made of, from the last sample of an epoch on: until the epoch is on the bus, its
+# EEG is encoded, a frame is painted, the flash guard has let it through and it is compressed, it is
+# sent, it has arrived in the page, and it is drawn.
+STAGES = ("published", "encoded", "painted", "compressed", "sent", "received", "drawn")
 # Newest first-use samples kept: seven hours at four pictures a second, 3 MB.
 KEPT = 100_000
-# Bytes that a summary never reaches; it takes some 800.
+# Bytes that a summary never reaches; it takes some 1,500.
 ENOUGH = 4096
 
 
@@ -55,6 +59,7 @@ class Summary:
         self._was_told = dict.fromkeys(self._before, False)
         self._painted_ms: deque[float] = deque(maxlen=KEPT)
         self._drawn_ms: deque[float] = deque(maxlen=KEPT)
+        self._stages_ms = {stage: deque[float](maxlen=KEPT) for stage in STAGES}
         self.restarts: dict[str, int] = dict.fromkeys(ROLES, 0)
 
     def add(self, header: dict[str, Any]) -> None:
@@ -68,6 +73,8 @@ class Summary:
                 self._was_told[name] = True
         self._painted_ms.extend(header.get("painted_ms") or ())
         self._drawn_ms.extend(header.get("drawn_ms") or ())
+        for stage, samples in (header.get("stages_ms") or {}).items():
+            self._stages_ms[stage].extend(samples)
         if role == "acquisition" and header.get("info"):
             self._honesty = header["info"].get("honesty")
 
@@ -94,6 +101,9 @@ class Summary:
             "latency_ms": {
                 "painted": percentiles(self._painted_ms),
                 "drawn": percentiles(self._drawn_ms),
+            },
+            "stages_ms": {
+                stage: percentiles(samples) for stage, samples in self._stages_ms.items()
             },
             "restarts": dict(self.restarts),
             "honesty": self._honesty,

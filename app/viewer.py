@@ -93,7 +93,10 @@ def _answer(data: bytes, slot: ViewerSlot, relay: Relay, role: Role) -> bytes | 
         number = header.get("number")
         if not isinstance(number, int):
             raise MessageError("An acknowledgement names the number of a frame.")
-        relay.hub.acknowledge(slot, number, header.get("is_drawn") is not False)
+        shown_ms = header.get("shown_ms", 0)
+        if not isinstance(shown_ms, int | float) or shown_ms < 0:
+            raise MessageError("What an acknowledgement says of shown_ms is no time.")
+        relay.hub.acknowledge(slot, number, header.get("is_drawn") is not False, shown_ms)
         return None
     if message.type == "ping":
         t_page = header.get("t_page")

@@ -262,7 +262,7 @@ class Worker:
             self._report.set(message=str(error))
             return
         self._report.set(message=self._complaint, encode_ms=self._decoded.encode_ms)
-        self._epoch, self._is_used = header, False
+        self._epoch, self._is_used = {**header, "t_encoded": self._clock()}, False
         self._note(Aimed(header["first_sample"]))
 
     def _note(self, event: Event) -> None:
@@ -303,6 +303,8 @@ class Worker:
             "kind": self._epoch["kind"],
             "state": frame.state,
             "t_eeg": self._epoch["t_last"],
+            "t_published": self._epoch["t_published"],
+            "t_encoded": self._epoch["t_encoded"],
             "t_painted": t_painted,
             "seed": self._seed,
             "height": rgb.shape[0],

@@ -20,9 +20,10 @@ const canvas = (/** @type {string} */ id) => /** @type {HTMLCanvasElement} */ (b
 
 const panels = new Panels();
 const traces = new Traces(canvas("traces"));
-const stage = new Stage(canvas("picture"), canvas("ambient"), (header, isDrawn) => {
+const stage = new Stage(canvas("picture"), canvas("ambient"), (header, isDrawn, shown) => {
   // Acknowledged after drawing only; what stands still by will says that it was not drawn.
-  socket.send("ack", isDrawn ? { number: header.number } : { number: header.number, is_drawn: false });
+  const { number } = header;
+  socket.send("ack", isDrawn ? { number, shown_ms: shown } : { number, is_drawn: false });
   if (isDrawn) panels.showFrame(header);
 });
 

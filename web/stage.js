@@ -8,6 +8,7 @@ import { Governor, SIDE, STILL_FADE, STILL_INTERVAL } from "./governor.js";
  * @property {FrameHeader} header
  * @property {ImageBitmap} bitmap
  * @property {Uint8ClampedArray} grid what the governor sees of it
+ * @property {number} tArrived milliseconds
  * @property {boolean} isDone whether it was said to be drawn
  */
 
@@ -43,7 +44,10 @@ export class Stage {
   #shown = context(new OffscreenCanvas(1, 1), true);
   #picture;
   #ambient;
-  /** @type {{header: FrameHeader, jpeg: Uint8Array<ArrayBuffer>} | null} newest that is not decoded yet */
+  /**
+   * Newest that is not decoded yet.
+   * @type {{header: FrameHeader, jpeg: Uint8Array<ArrayBuffer>, tArrived: number} | null}
+   */
   #arrived = null;
   #isDecoding = false;
   /** @type {Decoded | null} newest that is not drawn yet */
@@ -64,8 +68,8 @@ export class Stage {
   /**
    * @param {HTMLCanvasElement} picture
    * @param {HTMLCanvasElement} ambient
-   * @param {(header: FrameHeader, isDrawn: boolean) => void} onDone a frame was drawn, or will
-   *   not be because the picture stands still
+   * @param {(header: FrameHeader, isDrawn: boolean, shown: number) => void} onDone a frame was
+   *   drawn, that many milliseconds after it came, or will not be because the picture stands still
    */
   constructor(picture, ambient, onDone) {
     picture.width = picture.height = CANVAS_SIDE;
@@ -83,22 +87,22 @@ export class Stage {
    * @param {Uint8Array<ArrayBuffer>} jpeg
    */
   take(header, jpeg) {
-    this.#arrived = { header, jpeg };
+    this.#arrived = { header, jpeg, tArrived: performance.now() };
     if (!this.#isDecoding) this.#decode();
   }
 
   async #decode() {
     this.#isDecoding = true;
     while (this.#arrived !== null) {
-      const { header, jpeg } = this.#arrived;
+      const { header, jpeg, tArrived } = this.#arrived;
       this.#arrived = null;
       try {
         const bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
         if (this.#next !== null) this.#pass(this.#next);
-        this.#next = { header, bitmap, grid: this.#readBack(bitmap), isDone: false };
+        this.#next = { header, bitmap, grid: this.#readBack(bitmap), tArrived, isDone: false };
       } catch {
         // No picture: the next one is not to wait for it.
-        this.onDone(header, false);
+        this.onDone(header, false, 0);
       }
     }
     this.#isDecoding = false;
@@ -160,7 +164,7 @@ export class Stage {
     this.#fade += alpha * (fade - this.#fade);
     if (frame.isDone || (alpha < 1 && this.#fade < FIRST_USE)) return;
     frame.isDone = true;
-    this.onDone(frame.header, true);
+    this.onDone(frame.header, true, Math.round(performance.now() - frame.tArrived));
   }
 
   /** @param {number} t */
@@ -181,7 +185,7 @@ export class Stage {
   #pass(frame) {
     frame.bitmap.close();
     // Else the server would wait for the acknowledgement of a frame that is never drawn.
-    if (this.isStill || this.isFrozen) this.onDone(frame.header, false);
+    if (this.isStill || this.isFrozen) this.onDone(frame.header, false, 0);
   }
 
   /** @param {ImageBitmap} bitmap */

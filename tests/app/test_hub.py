@@ -51,7 +51,8 @@ class OpenGuard:
 def worker_frame(number=1, *, t_eeg=99.5, value=200, pixels=8, state="painted"):
     header = {
         "number": number, "epoch": 10 * number, "kind": "sliding",
-        "t_eeg": t_eeg, "t_painted": t_eeg + 0.2, "seed": 0,
+        "t_eeg": t_eeg, "t_published": t_eeg + 0.05, "t_encoded": t_eeg + 0.1,
+        "t_painted": t_eeg + 0.2, "seed": 0,
         "height": pixels, "width": pixels,
         "concepts": [{"name": f"concept {number}", "character": "", "confidence": 0.5}],
         "chance": 0.025, "is_sure": True, "honesty": "simulated",
@@ -61,7 +62,9 @@ def worker_frame(number=1, *, t_eeg=99.5, value=200, pixels=8, state="painted"):
 
 
 def encoded(number, fade=1.0, t_eeg=99.5):
-    return EncodedFrame(number, Picture({"t_eeg": t_eeg}), fade, pack("frame", {"number": number}))
+    return EncodedFrame(
+        number, Picture({"t_eeg": t_eeg}), fade, t_eeg, pack("frame", {"number": number})
+    )
 
 
 def number_of(message):
@@ -242,6 +245,29 @@ def test_an_epoch_is_used_once_however_many_frames_are_made_from_it(hub, clock):
         clock.t += 0.1
         hub.acknowledge(slot, unpack(slot.take(clock.t)).header["number"])
     assert hub.take_drawn_ms() == pytest.approx([600, 600])
+
+
+def test_what_first_use_is_made_of_adds_up(hub, clock):
+    slot = hub.join(lambda: None)
+    clock.t = 99.9
+    paint(hub, 1, t_eeg=99.5)
+    message = unpack(slot.take(100.0))
+    clock.t = 100.3
+    hub.acknowledge(slot, message.header["number"], shown_ms=120)
+    stages = {stage: samples[0] for stage, samples in hub.take_stages_ms().items()}
+    assert stages == pytest.approx({
+        "published": 50, "encoded": 50, "painted": 100, "compressed": 200, "sent": 100,
+        "received": 180, "drawn": 120,
+    })  # fmt: skip
+    assert [sum(stages.values())] == pytest.approx(hub.take_drawn_ms())
+    assert hub.take_stages_ms()["drawn"] == []
+    # A page's clock may be wrong, and nobody's time is less than none.
+    paint(hub, 2, t_eeg=100.2)
+    number = unpack(slot.take(100.4)).header["number"]
+    clock.t = 100.5
+    hub.acknowledge(slot, number, shown_ms=1e9)
+    stages = hub.take_stages_ms()
+    assert (stages["received"], stages["drawn"]) == (pytest.approx([0]), pytest.approx([100]))
 
 
 def test_every_viewer_gets_the_same_bytes(hub):

@@ -40,6 +40,14 @@ def test_latencies_are_in_seconds(metrics):
     assert found["phosphene_painted_seconds_bucket", "0.1"] == 1
 
 
+def test_each_stage_of_first_use_has_its_histogram(metrics):
+    metrics.add({"from": "server", "stages_ms": {"encoded": [12.0, 30.0], "drawn": []}})
+    found = samples(metrics)
+    assert found["phosphene_stage_seconds_count", "encoded"] == 2
+    assert found["phosphene_stage_seconds_bucket", "0.02", "encoded"] == 1
+    assert ("phosphene_stage_seconds_count", "drawn") not in found
+
+
 def test_restarts_are_counted_by_child(metrics):
     for restarts in (0, 1, 1, 3):
         children = {"worker": {"restarts": restarts}, "server": {"restarts": 0}}
@@ -75,4 +83,4 @@ def test_the_documentation_names_every_metric(metrics):
     }
     documented = {line.split()[0].split("{")[0] for line in module.__doc__.splitlines()[2:] if line}
     assert names == documented
-    assert len(names) == len(COUNTERS) + 5
+    assert len(names) == len(COUNTERS) + 6

@@ -57,7 +57,8 @@ def epochs(bundle: Path) -> list[Message]:
         for epoch in [*stream.push(None, markers), *stream.push(chunk)]:
             header = {
                 "number": epoch.number, "kind": epoch.kind, "first_sample": epoch.first_sample,
-                "t_last": epoch.t_last, "n_channels": epoch.data.shape[0],
+                "t_last": epoch.t_last, "t_published": epoch.t_last,
+                "n_channels": epoch.data.shape[0],
                 "n_times": epoch.data.shape[1], "honesty": "simulated",
             }  # fmt: skip
             data = np.ascontiguousarray(epoch.data, np.float32).tobytes()

@@ -114,9 +114,11 @@ class Server:
         self.in_loop(self.relay.receive, Message(kind, header, payload))
 
     def paint(self, number, pixels=8):
+        now = time.monotonic()
         header = {
             "number": number, "epoch": number, "kind": "sliding",
-            "t_eeg": time.monotonic() - 0.3, "t_painted": time.monotonic(), "seed": 0,
+            "t_eeg": now - 0.3, "t_published": now - 0.2, "t_encoded": now - 0.1, "t_painted": now,
+            "seed": 0,
             "height": pixels, "width": pixels, "concepts": [],
             "chance": 0.025, "is_sure": True, "honesty": "simulated",
         }  # fmt: skip

@@ -15,7 +15,7 @@ from app.child import ROLES, Role
 from app.errors import ChildFailedError, ExitCode, SummaryError
 from app.session import Addresses, Commands, Session, child_commands
 from app.settings import Settings
-from app.summary import Summary, check_writable, percentiles, write_summary
+from app.summary import STAGES, Summary, check_writable, percentiles, write_summary
 
 FAKE = Path(__file__).with_name("fake_child.py")
 # Linux: a file that takes nothing.
@@ -262,6 +262,16 @@ def test_counters_go_on_over_restarts() -> None:
     assert told["frames_painted"] == 9
     assert told["latency_ms"]["painted"] == {"p50": 20.0, "p95": 29.0, "p99": 29.8}
     assert told["restarts"] == {"acquisition": 0, "worker": 1, "server": 0}
+
+
+def test_the_stages_of_first_use_are_summed_up() -> None:
+    summary = Summary("simulated:", "weights")
+    for samples in ([10.0], [20.0, 30.0]):
+        summary.add({"from": "server", "stages_ms": {"encoded": samples, "drawn": []}})
+    told = summary.to_dict(60)["stages_ms"]
+    assert told["encoded"]["p50"] == 20.0
+    assert told["drawn"]["p50"] is None
+    assert list(told) == list(STAGES)
 
 
 def test_what_was_never_told_is_null() -> None:

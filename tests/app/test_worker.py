@@ -178,6 +178,7 @@ def test_a_frame_carries_its_epoch_to_the_pixels(bench):
     concepts = frame.header.pop("concepts")
     assert frame.header == {
         "number": 1, "epoch": 12, "kind": "sliding", "state": "painted", "t_eeg": 50.0,
+        "t_published": 50.0, "t_encoded": 50.25,
         "t_painted": 50.25, "seed": 3, "height": 2, "width": 3,
         "chance": 0.025, "is_sure": True, "honesty": "replay", "encode_ms": 5.0, "paint_ms": 90.0,
     }  # fmt: skip

@@ -137,9 +137,11 @@ class Room:
         age: float = 0.6,
     ) -> None:
         self._n_pictures += 1
+        now = time.monotonic()
         header = {
             "number": self._n_pictures, "epoch": self._n_pictures,
-            "kind": "sliding", "t_eeg": time.monotonic() - age, "t_painted": time.monotonic(),
+            "kind": "sliding", "t_eeg": now - age, "t_published": now - age, "t_encoded": now,
+            "t_painted": now,
             "seed": 0, "height": rgb.shape[0], "width": rgb.shape[1],
             "concepts": [{"name": n, "character": c, "confidence": p} for n, c, p in concepts],
             "chance": 0.025, "is_sure": is_sure, "honesty": honesty,
