@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from models import networks
-from models.networks import EagerNetworks, OpenVinoNetworks, open_networks
+from models.networks import EagerNetworks, GraphNetworks, OpenVinoNetworks, open_networks
 from models.pipeline import EEGToImagePipeline, load_bundle
 
 
@@ -45,6 +45,32 @@ def test_the_answers_are_pytorchs(pipeline: EEGToImagePipeline, cache: Path, n: 
     np.testing.assert_allclose(pixels.astype(int), eager.decode(latents).astype(int), atol=1)
     decoded = pipeline.decode(latents)[0].permute(1, 2, 0).numpy()
     np.testing.assert_allclose(pixels / 255, decoded, atol=1 / 255)
+
+
+HAS_GPU = torch.cuda.is_available()
+NEEDS_GPU = [pytest.mark.gpu, pytest.mark.skipif(not HAS_GPU, reason="needs an NVIDIA GPU")]
+DEVICES = ["cpu", pytest.param("cuda", marks=NEEDS_GPU)]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_graphs_answers_are_pytorchs(tiny_bundle: Path, n: int, device: str) -> None:
+    moved = load_bundle(tiny_bundle).to(device)
+    eager, graph = EagerNetworks(moved), GraphNetworks(moved, n)
+    first, second = asked(n), tuple(2 * x for x in asked(n))
+    kept = graph.predict(*(x.to(device) for x in first))
+    for inputs in (second, first):
+        there = tuple(x.to(device) for x in inputs)
+        torch.testing.assert_close(
+            graph.predict(*there), eager.predict(*there), atol=1e-3, rtol=1e-3
+        )
+    wanted = eager.predict(*(x.to(device) for x in first))
+    torch.testing.assert_close(kept, wanted, atol=1e-3, rtol=1e-3)
+    pixels = [graph.decode(x[0][:1].to(device)) for x in (first, second)]
+    for x, found in zip((first, second), pixels, strict=True):
+        shown = eager.decode(x[0][:1].to(device))
+        np.testing.assert_allclose(found.astype(int), shown.astype(int), atol=1)
+    assert (pixels[0] != pixels[1]).any()
 
 
 def test_they_are_converted_once_and_again_where_that_is_lost(
