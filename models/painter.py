@@ -74,6 +74,8 @@ class StreamPainter:
         self._target: Conditioning | None = None
         # Latents of the last frame, of the newest epoch, and where a fade of keyframes began.
         self._latents = self._anchor = self._origin = torch.zeros_like(self._noise)
+        # Mean and spread of the channels, on their way to those of the anchor.
+        self._colours = _statistics(self._noise)
         self._faded = 1.0
         self._queue: deque[tuple[torch.Tensor, State]] = deque()
         self._dt = 0.0
@@ -157,7 +159,7 @@ class StreamPainter:
             noisy = self._consistency.noisy(self._anchor, self._noise, t)
             self._anchor = self._clean(noisy, t, target)
         if is_first:
-            self._latents = self._anchor
+            self._latents, self._colours = self._anchor, _statistics(self._anchor)
         self._origin, self._faded = self._latents, 0.0
         return 1 + len(more)
 
@@ -165,13 +167,15 @@ class StreamPainter:
         """Once around: towards the anchor, noisy, and clean under the conditioning of now."""
         assert self._follower is not None
         conditioning = self._follower.conditioning()
-        latents = self._latents + (1 - math.exp(-dt / ANCHORING)) * (self._anchor - self._latents)
+        share = 1 - math.exp(-dt / ANCHORING)
+        latents = self._latents + share * (self._anchor - self._latents)
+        wanted = _statistics(self._anchor)
+        self._colours = self._colours + share * (wanted - self._colours)
         for t in levels:
             noisy = self._consistency.noisy(latents, self._noise, t)
             latents = self._clean(noisy, t, conditioning)
         # Without this colours drift, a little each time around.
-        mean, std = _statistics(latents)
-        wanted_mean, wanted_std = _statistics(self._anchor)
+        (mean, std), (wanted_mean, wanted_std) = _statistics(latents), self._colours
         return (latents - mean) / std * wanted_std + wanted_mean
 
     def _clean(self, noisy: torch.Tensor, t: torch.Tensor, told: Conditioning) -> torch.Tensor:
@@ -183,10 +187,10 @@ class StreamPainter:
         return out
 
 
-def _statistics(latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and spread of each channel."""
+def _statistics(latents: torch.Tensor) -> torch.Tensor:
+    """Mean and spread of each channel, (2, n, 4, 1, 1)."""
     std, mean = torch.std_mean(latents, dim=(2, 3), keepdim=True)
-    return mean, std.clamp(min=1e-6)
+    return torch.stack([mean, std.clamp(min=1e-6)])
 
 
 def slerp(a: torch.Tensor, b: torch.Tensor, share: float) -> torch.Tensor:
