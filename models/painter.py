@@ -147,6 +147,7 @@ class StreamPainter:
         else:
             self._faded = min(1.0, self._faded + dt / KEYFRAME_FADE)
             self._latents = slerp(self._origin, self._anchor, self._faded)
+            self._colours = _statistics(self._latents)
             self._is_still = self._faded == 1
             self._queue.append((self._latents, "painted" if self._is_still else "interpolated"))
         return n_calls
@@ -175,7 +176,8 @@ class StreamPainter:
             noisy = self._consistency.noisy(latents, self._noise, t)
             latents = self._clean(noisy, t, conditioning)
         # Without this colours drift, a little each time around.
-        (mean, std), (wanted_mean, wanted_std) = _statistics(latents), self._colours
+        mean, std = _statistics(latents).unbind()
+        wanted_mean, wanted_std = self._colours.unbind()
         return (latents - mean) / std * wanted_std + wanted_mean
 
     def _clean(self, noisy: torch.Tensor, t: torch.Tensor, told: Conditioning) -> torch.Tensor:
