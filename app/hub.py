@@ -208,7 +208,7 @@ class Hub:
         ----------
         shown_ms : from its arrival to its drawing, by the page's own clock.
         """
-        drawn = slot.acknowledge(number, is_drawn)
+        drawn = slot.acknowledge(number, self._clock(), is_drawn)
         if drawn is None or drawn.frame.fade < FIRST_USE_FADE:
             return
         picture = drawn.frame.picture

@@ -15,6 +15,10 @@ from app.picture import EncodedFrame
 # Frames on their way: one being drawn and one arriving keep a fast viewer busy.
 MAX_IN_FLIGHT = 2
 
+# A viewer who takes longer for a frame gets the next one only when that is done, until one takes
+# less than the second: two on a slow way are twice as late, and no sooner there.
+SLOW, QUICK = 0.25, 0.15
+
 # Traces that wait at most: 2 s in chunks of 40 ms.
 MAX_TRACES = 50
 
@@ -57,6 +61,7 @@ class ViewerSlot:
         self._frame: tuple[EncodedFrame, bool] | None = None
         self._traces: deque[bytes] = deque(maxlen=MAX_TRACES)
         self._in_flight: dict[int, InFlight] = {}
+        self._is_slow = False
 
     def offer(self, frame: EncodedFrame, is_fresh: bool = True) -> None:
         """Take a frame in place of the one that waits, if any."""
@@ -75,11 +80,12 @@ class ViewerSlot:
         """Take an answer to something the page sent; inbound limits bound their number."""
         self._replies.append(message)
 
-    def acknowledge(self, number: int, is_drawn: bool = True) -> InFlight | None:
+    def acknowledge(self, number: int, t: float, is_drawn: bool = True) -> InFlight | None:
         """The page has done with frame `number`; older ones it will never draw.
 
         Parameters
         ----------
+        t : session time.
         is_drawn : False where the picture stands still because someone wants it so.
 
         Returns
@@ -92,6 +98,7 @@ class ViewerSlot:
             return None
         self._in_flight = {n: f for n, f in self._in_flight.items() if n > number}
         self.n_drawn += is_drawn
+        self._is_slow = t - frame.t_sent > (QUICK if self._is_slow else SLOW)
         return frame if is_drawn else None
 
     def take(self, t: float) -> bytes | None:
@@ -101,7 +108,8 @@ class ViewerSlot:
         if self._state is not None:
             state, self._state = self._state, None
             return state
-        if self._frame is not None and len(self._in_flight) < MAX_IN_FLIGHT:
+        most = 1 if self._is_slow else MAX_IN_FLIGHT
+        if self._frame is not None and len(self._in_flight) < most:
             (frame, is_fresh), self._frame = self._frame, None
             self._in_flight[frame.number] = InFlight(frame, t, is_fresh)
             self.n_sent += 1
@@ -112,6 +120,7 @@ class ViewerSlot:
 
     def is_stalled(self, t: float) -> bool:
         """Whether the viewer owes acknowledgements for longer than `STALL`."""
-        return len(self._in_flight) == MAX_IN_FLIGHT and (
+        most = 1 if self._is_slow else MAX_IN_FLIGHT
+        return len(self._in_flight) >= most and (
             t - min(f.t_sent for f in self._in_flight.values()) > STALL
         )

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import training
+from benchmarks import live, training, viewers
 from benchmarks.measure import gflops, matmul, measure
 from benchmarks.stages import Row, all_rows
 
@@ -62,15 +62,23 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="for each stage")
     parser.add_argument(
         "--parts",
-        choices=("all", "stages", "training"),
+        choices=("all", "stages", "viewers", "live", "training"),
         default="all",
-        help="the live stages, steps of training at full size (some ten minutes), or both",
+        help="the stages of a frame, fifty viewers, sessions watched in Chromium, steps of training "
+        "at full size (some ten minutes), or all of it",
     )
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    if arguments.parts != "training":
+    every = {"stages", "viewers", "live", "training"}
+    wanted = every & {arguments.parts} or every
+    if "stages" in wanted:
         live_stages(arguments)
-    if arguments.parts != "stages":
+    if "viewers" in wanted:
+        viewers.measure_both(arguments.out, 3 * arguments.seconds)
+    if "live" in wanted:
+        kinds = ("marker-locked", "sliding")
+        live.watch_all([str(arguments.bundle)], kinds, 15 * arguments.seconds, arguments.out)
+    if "training" in wanted:
         training_steps(arguments.out)
 
 

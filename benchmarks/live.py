@@ -148,12 +148,29 @@ def markdown(rows: dict[str, Seen], rate: float) -> str:
     return "\n".join([*lines, ""])
 
 
-def main() -> None:
-    """Watch a bundle, and another beside it, in turns."""
+def watch_all(bundles: Sequence[str], kinds: Sequence[str], seconds: float, out: Path) -> None:
+    """Print the table, and write `live.md` and `live.json`."""
     import torch
 
     from benchmarks.measure import gflops, matmul, measure
 
+    torch.set_num_threads(1)
+    rate = gflops(measure({"matmul": matmul()}, 1.0)["matmul"])
+    rows = {
+        f"{kind}, {bundle}": watch(["--bundle", bundle, "--epochs", kind], seconds)
+        for kind in kinds
+        for bundle in bundles
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    found = {name: asdict(seen) for name, seen in rows.items()}
+    result: dict[str, Any] = {"matmul_gflops": rate, "rows": found}
+    (out / "live.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    (out / "live.md").write_text(markdown(rows, rate), encoding="utf-8")
+    print(markdown(rows, rate))
+
+
+def main() -> None:
+    """Watch a bundle, and another beside it, in turns."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.live", description=__doc__)
     parser.add_argument("--bundle", default="weights/scale-model")
     parser.add_argument("--beside", default="", help="another bundle, as one that paints keyframes")
@@ -161,21 +178,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="of each session")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench", help="folder")
     a = parser.parse_args()
-    torch.set_num_threads(1)
-    rate = gflops(measure({"matmul": matmul()}, 1.0)["matmul"])
-    rows: dict[str, Seen] = {}
-    for kind in a.epochs.split(","):
-        for bundle in filter(None, (a.bundle, a.beside)):
-            name = f"{kind}, {bundle}"
-            rows[name] = watch(["--bundle", bundle, "--epochs", kind], a.seconds)
-    a.out.mkdir(parents=True, exist_ok=True)
-    result: dict[str, Any] = {
-        "matmul_gflops": rate,
-        "rows": {k: asdict(v) for k, v in rows.items()},
-    }
-    (a.out / "live.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    (a.out / "live.md").write_text(markdown(rows, rate), encoding="utf-8")
-    print(markdown(rows, rate))
+    bundles = [bundle for bundle in (a.bundle, a.beside) if bundle]
+    watch_all(bundles, a.epochs.split(","), a.seconds, a.out)
 
 
 if __name__ == "__main__":

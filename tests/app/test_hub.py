@@ -14,7 +14,7 @@ from app.flash_guard import FlashGuard, GuardedFrame
 from app.hub import RATE, Hub
 from app.messages import pack, unpack
 from app.picture import EncodedFrame, Picture, encode_jpeg
-from app.viewer_slot import MAX_IN_FLIGHT, MAX_TRACES, STALL, ViewerSlot
+from app.viewer_slot import MAX_IN_FLIGHT, MAX_TRACES, QUICK, SLOW, STALL, ViewerSlot
 
 
 class Clock:
@@ -114,9 +114,31 @@ def test_an_acknowledgement_frees_the_newest_frame():
         slot.offer(encoded(number))
         slot.take(0.0)
     assert slot.take(0.0) is None
-    slot.acknowledge(1)
+    slot.acknowledge(1, 0.0)
     assert number_of(slot.take(0.0)) == 5
     assert slot.take(0.0) is None
+
+
+def test_a_slow_viewer_gets_one_frame_at_a_time_until_it_is_quick_again():
+    slot = ViewerSlot()
+
+    def sent_at(t, number):
+        slot.offer(encoded(number))
+        return slot.take(t) is not None
+
+    assert sent_at(0.0, 1)
+    assert sent_at(0.0, 2)
+    slot.acknowledge(2, SLOW + 0.01)
+    assert sent_at(1.0, 3)
+    assert not sent_at(1.0, 4), "one is on its way"
+    assert slot.is_stalled(1.0 + STALL + 0.01)
+    # Not quick enough yet: else it would swing between the two.
+    slot.acknowledge(3, 1.0 + (SLOW + QUICK) / 2)
+    assert slot.take(2.0) is not None
+    assert not sent_at(2.0, 5)
+    slot.acknowledge(4, 2.0 + QUICK - 0.01)
+    assert slot.take(3.0) is not None
+    assert sent_at(3.0, 6)
 
 
 def test_an_acknowledgement_covers_older_frames():
@@ -124,8 +146,8 @@ def test_an_acknowledgement_covers_older_frames():
     for number in (1, 2):
         slot.offer(encoded(number))
         slot.take(0.0)
-    slot.acknowledge(2)
-    assert slot.acknowledge(1) is None
+    slot.acknowledge(2, 0.0)
+    assert slot.acknowledge(1, 0.0) is None
     for number in (3, 4):
         slot.offer(encoded(number))
         assert number_of(slot.take(0.0)) == number
@@ -138,7 +160,7 @@ def test_an_invented_acknowledgement_buys_no_credit(number):
     for n in (1, 2):
         slot.offer(encoded(n))
         slot.take(0.0)
-    assert slot.acknowledge(number) is None
+    assert slot.acknowledge(number, 0.0) is None
     slot.offer(encoded(4))
     assert slot.take(0.0) is None
     assert slot.n_drawn == 0
@@ -148,8 +170,8 @@ def test_an_acknowledgement_counts_once():
     slot = ViewerSlot()
     slot.offer(encoded(1))
     slot.take(0.0)
-    assert slot.acknowledge(1) is not None
-    assert slot.acknowledge(1) is None
+    assert slot.acknowledge(1, 0.0) is not None
+    assert slot.acknowledge(1, 0.0) is None
     assert slot.n_drawn == 1
 
 
@@ -190,7 +212,7 @@ def test_traces_wait_for_a_viewer_who_owes_acknowledgements():
     assert slot.take(50.0 + STALL + 0.01) is None
     slot.offer_state(b"state")
     assert slot.take(50.0 + STALL + 0.01) == b"state"
-    slot.acknowledge(1)
+    slot.acknowledge(1, 50.0)
     assert slot.take(50.0 + STALL + 0.01) == b"traces"
 
 

@@ -12,6 +12,8 @@ from benchmarks.live import markdown as live_markdown
 from benchmarks.live import summarise
 from benchmarks.measure import measure
 from benchmarks.training import WAYS, Way, markdown, measure_way
+from benchmarks.viewers import markdown as viewers_markdown
+from benchmarks.viewers import measure as measure_viewers
 from tests.tiny_bundle import make_tiny_bundle
 
 
@@ -83,3 +85,12 @@ def test_what_a_viewer_saw_is_counted() -> None:
     assert (seen.change, seen.smoothness) == (pytest.approx((0.01, 0.014)), pytest.approx(1.4))
     assert seen.n_drawn == 40
     assert "| a | 1/2/3 | 300/300 |" in live_markdown({"a": seen}, 70.0)
+
+
+def test_viewers_are_served_and_timed() -> None:
+    served = measure_viewers(True, 2.5)
+    assert 0 < served.others_p99_ms < 2000
+    assert served.slow_lag_ms > 0
+    assert 30 < served.kilobytes < 50
+    assert served.per_second > 2
+    assert "| acknowledged |" in viewers_markdown({"acknowledged": served})
