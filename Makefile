@@ -52,7 +52,8 @@ test: $(VENV)/.ready-test
 	@sh scripts/browser.sh
 	@exec $(BIN)/python -m pytest $(ARGS)
 
-bench: $(VENV)/.ready-run
+bench: $(VENV)/.ready-test
+	@sh scripts/browser.sh
 	@exec $(BIN)/python -m benchmarks $(ARGS)
 
 lint: $(VENV)/.ready-lint $(if $(NPM),node_modules/.package-lock.json)

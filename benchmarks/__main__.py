@@ -64,8 +64,8 @@ def main() -> None:
         "--parts",
         choices=("all", "stages", "viewers", "live", "training"),
         default="all",
-        help="the stages of a frame, fifty viewers, sessions watched in Chromium, steps of training "
-        "at full size (some ten minutes), or all of it",
+        help="the stages of a frame, fifty viewers, sessions watched in Chromium, steps of "
+        "training at full size (some ten minutes), or all of it",
     )
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
