@@ -207,6 +207,11 @@ def write_bundle(
 ) -> None:
     """Write what every bundle has, with weights in fp16."""
     pipeline.to("cpu", torch.float16).save_pretrained(out)
+    for path in out.glob("*/config.json"):
+        # diffusers notes the folder that weights came from, which is nobody's business.
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config.pop("_name_or_path", None)
+        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     text = json.dumps(epoch_spec, indent=2)
     (out / "epoch_spec.json").write_text(text + "\n", encoding="utf-8")
     painter = {
