@@ -50,9 +50,9 @@ RUNGS = (
 
 # Share of a frame's time that painting may take: more, and the rung is left for a lower one; so
 # much less would it take on a higher one, and that is tried.
-FULL, ROOM = 1.0, 0.7
-# Frames in a row that say so: few to go down, since each of them comes late; many to go up.
-LATE, EARLY = 3, 30
+FULL, ROOM = 1.0, 0.85
+# Frames in a row that say so: few to go down, since each of them comes late; more to go up.
+LATE, EARLY = 3, 12
 # Weight of the newest time in the mean.
 NEWEST = 0.2
 

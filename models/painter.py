@@ -72,6 +72,7 @@ class StreamPainter:
         self._follower: Follower | None = None
         # An epoch that no anchor was painted of yet.
         self._target: Conditioning | None = None
+        self._is_new = False
         # Latents of the last frame, of the newest epoch, and where a fade of keyframes began.
         self._latents = self._anchor = self._origin = torch.zeros_like(self._noise)
         # Mean and spread of the channels, on their way to those of the anchor.
@@ -99,6 +100,7 @@ class StreamPainter:
     def aim(self, eeg: np.ndarray) -> Decoded:
         """Follow an epoch from now on; see `models.frames.Painter`."""
         self._target, decoded = read(self._pipeline, eeg)
+        self._is_new = True
         if self._follower is None:
             self._follower = Follower(self._target)
         self._follower.aim(self._target)
@@ -128,7 +130,10 @@ class StreamPainter:
         assert self._follower is not None
         speed = self._follower.step(dt)
         n_calls = 0
-        if self._target is not None:
+        # The first frame of an epoch does without its anchor, and so is there sooner.
+        is_due = not (self._is_new and rung.calls and self._anchor.any())
+        self._is_new = False
+        if self._target is not None and is_due:
             # The loop goes on from it; a keyframe must do as it is.
             n_calls += self._set_anchor(self._target, [] if rung.calls else self._levels[1:2])
             self._target = None
@@ -143,7 +148,8 @@ class StreamPainter:
                 self._queue.append((slerp(before, self._latents, 0.5), "interpolated"))
             self._queue.append((self._latents, "painted"))
             change = (self._latents - before).std() / self._latents.std()
-            self._is_still = self._follower.is_at_rest and float(change) < STILL
+            is_there = self._target is None and self._follower.is_at_rest
+            self._is_still = is_there and float(change) < STILL
         else:
             self._faded = min(1.0, self._faded + dt / KEYFRAME_FADE)
             self._latents = slerp(self._origin, self._anchor, self._faded)

@@ -137,6 +137,8 @@ def test_the_bundle_keeps_all_else_but_the_card(
         else:
             assert here.read_bytes() == there.read_bytes()
     assert not (bundle / "README.md").exists()
+    for path in bundle.glob("*/config.json"):
+        assert str(folder) not in path.read_text(), "nobody's folders are told"
     before, after = unet_of(teacher), unet_of(bundle)
     changed = [n for n in before if not torch.equal(before[n].half(), after[n])]
     assert len(changed) > 0.9 * len(before), "all of the U-Net learns"
