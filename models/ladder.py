@@ -45,6 +45,7 @@ RUNGS = (
     Rung("half rate", 1, 1, is_halved=True),
     Rung("every second tick", 1, 2),
     Rung("every third tick", 1, 3),
+    Rung("every fourth tick", 1, 4),
     Rung("keyframes", 0, 2),
 )
 
@@ -65,7 +66,7 @@ class Ladder:
     rung : to begin with.
     """
 
-    def __init__(self, rung: int = len(RUNGS) - 2) -> None:
+    def __init__(self, rung: int = len(RUNGS) - 3) -> None:
         self._rung = rung
         self._call: float | None = None
         self._decode: float | None = None

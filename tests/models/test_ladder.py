@@ -20,6 +20,7 @@ def test_each_machine_finds_its_rung() -> None:
         (0.03, 0.01, "half rate"),
         (0.035, 0.025, "every second tick"),
         (0.05, 0.04, "every third tick"),
+        (0.07, 0.05, "every fourth tick"),
         (0.2, 0.03, "keyframes"),
     ):
         for begin in range(len(RUNGS)):
