@@ -4,6 +4,7 @@ AppError
 ├── SettingsError     a setting makes no sense, or there is none of that name
 ├── AddressError      the address is taken, or must not be listened on
 ├── SummaryError      what was asked for cannot be written there
+├── PainterLogError   a painter's log is damaged, or cannot be done again
 └── ChildFailedError  a child process ended before the session was ready
 
 Every message says what was expected, what was found and what to do.

@@ -116,7 +116,7 @@ class Server:
     def paint(self, number, pixels=8):
         now = time.monotonic()
         header = {
-            "number": number, "epoch": number, "kind": "sliding",
+            "number": number, "epoch": number, "kind": "sliding", "state": "painted",
             "t_eeg": now - 0.3, "t_published": now - 0.2, "t_encoded": now - 0.1, "t_painted": now,
             "seed": 0,
             "height": pixels, "width": pixels, "concepts": [],

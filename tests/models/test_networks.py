@@ -122,8 +122,11 @@ def test_nobody_is_told_of_a_conversion(
     OpenVinoNetworks(pipeline, 1, 1, tmp_path)
 
 
-def test_large_ones_on_a_cpu_stay_as_they_are(
+def test_small_ones_are_compiled_and_large_ones_on_a_cpu_stay_as_they_are(
     pipeline: EEGToImagePipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(networks, "SMALL", 1000)
+    size = sum(p.numel() for p in pipeline.unet.parameters())
+    monkeypatch.setattr(networks, "SMALL", size)
+    assert isinstance(open_networks(pipeline, 1, 1), OpenVinoNetworks)
+    monkeypatch.setattr(networks, "SMALL", size - 1)
     assert isinstance(open_networks(pipeline, 1, 1), EagerNetworks)
