@@ -10,6 +10,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -195,30 +196,24 @@ class OpenVinoNetworks:
     pipeline : the bundle, on the CPU.
     n : pictures of a call of `predict`.
     threads : that compute.
-    cache : folder of converted networks.
+    folder : of converted networks.
     """
 
     def __init__(
-        self, pipeline: EEGToImagePipeline, n: int, threads: int, cache: Path | None = None
+        self, pipeline: EEGToImagePipeline, n: int, threads: int, folder: Path | None = None
     ) -> None:
-        import openvino
-
-        core = openvino.Core()
-        core.set_property(
-            "CPU",
-            {
-                "INFERENCE_NUM_THREADS": threads,
-                "INFERENCE_PRECISION_HINT": "f32",
-                "PERFORMANCE_HINT": "LATENCY",
-                # The cores are shared with the other processes of a session.
-                "ENABLE_CPU_PINNING": False,
-            },
-        )
-        cache = cache or user_cache_path("phosphene") / "openvino"
+        config = {
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": "f32",
+            "PERFORMANCE_HINT": "LATENCY",
+            # The cores are shared with the other processes of a session.
+            "ENABLE_CPU_PINNING": False,
+        }
+        folder = folder or user_cache_path("phosphene") / "openvino"
         unet, decoder = _Unet(pipeline), _Decoder(pipeline)
         inputs = _example(pipeline, n)
-        self._unet = _compiled(core, unet, inputs, cache)
-        self._decoder = _compiled(core, decoder, (inputs[0][:1],), cache)
+        self._unet = _compiled(unet, inputs, config, folder)
+        self._decoder = _compiled(decoder, (inputs[0][:1],), config, folder)
 
     def predict(self, *inputs: torch.Tensor) -> torch.Tensor:
         out = self._unet.infer([x.numpy() for x in inputs], share_inputs=True, share_outputs=True)
@@ -231,11 +226,27 @@ class OpenVinoNetworks:
         return pixels
 
 
-def _compiled(core: Any, network: nn.Module, inputs: tuple[torch.Tensor, ...], cache: Path) -> Any:
-    """OpenVINO's request for a network and inputs of fixed shapes."""
+@cache
+def _core() -> Any:
+    """OpenVINO, once in a process and never let go.
+
+    Its plugin for CPUs replaces the stack that signals are handled on, and puts the one before back
+    when it is destroyed; of several, not in the order of their beginning, one puts back a stack
+    that is gone, and the next signal is a segmentation fault.
+    """
     import openvino
 
-    path = cache / f"{_digest(network)}-{openvino.__version__.partition('-')[0]}.xml"
+    return openvino.Core()
+
+
+def _compiled(
+    network: nn.Module, inputs: tuple[torch.Tensor, ...], config: dict[str, Any], folder: Path
+) -> Any:
+    """OpenVINO's request for a network and inputs of fixed shapes; `folder` keeps what is made."""
+    import openvino
+
+    core = _core()
+    path = folder / f"{_digest(network)}-{openvino.__version__.partition('-')[0]}.xml"
     try:
         model = core.read_model(path)
     # Not there, or damaged.
@@ -244,7 +255,7 @@ def _compiled(core: Any, network: nn.Module, inputs: tuple[torch.Tensor, ...], c
         _keep(model, path)
     shapes = [openvino.PartialShape(list(x.shape)) for x in inputs]
     model.reshape(dict(zip(model.inputs, shapes, strict=True)))
-    return core.compile_model(model, "CPU").create_infer_request()
+    return core.compile_model(model, "CPU", config).create_infer_request()
 
 
 def _converted(network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:

@@ -7,23 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from models import networks
 from tests.tiny_bundle import make_tiny_bundle
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(autouse=True)
-def _eager_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compile nothing in the tests' own process, but where a test is about that.
-
-    Dozens of OpenVINO's networks in one process made the supervisor's tests, which signal
-    themselves, end in a segmentation fault; a worker holds two.
-    """
-    monkeypatch.setattr(networks, "SMALL", 0)
 
 
 @pytest.fixture(scope="session")

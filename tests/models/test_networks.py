@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +49,7 @@ def test_the_answers_are_pytorchs(pipeline: EEGToImagePipeline, cache: Path, n: 
     np.testing.assert_allclose(pixels / 255, decoded, atol=1 / 255)
 
 
+ROOT = Path(__file__).resolve().parents[2]
 HAS_GPU = torch.cuda.is_available()
 NEEDS_GPU = [pytest.mark.gpu, pytest.mark.skipif(not HAS_GPU, reason="needs an NVIDIA GPU")]
 DEVICES = ["cpu", pytest.param("cuda", marks=NEEDS_GPU)]
@@ -110,6 +113,28 @@ def test_other_weights_are_other_networks(pipeline: EEGToImagePipeline, tmp_path
         with torch.no_grad():
             bias -= 1
     torch.testing.assert_close(after, before + 1, atol=1e-5, rtol=0)
+
+
+def test_signals_are_handled_after_networks_have_come_and_gone(tiny_bundle: Path) -> None:
+    # In a process of its own, which a segmentation fault would end.
+    code = f"""
+import gc, os, signal
+from pathlib import Path
+from models.networks import OpenVinoNetworks
+from models.pipeline import load_bundle
+pipeline = load_bundle({str(tiny_bundle)!r})
+kept = [OpenVinoNetworks(pipeline, 1, 1) for _ in range(3)]
+kept.append(OpenVinoNetworks(pipeline, 1, 1))
+while kept:
+    kept.pop(0)
+    gc.collect()
+heard = []
+signal.signal(signal.SIGINT, lambda *_: heard.append(1))
+os.kill(os.getpid(), signal.SIGINT)
+assert heard
+"""
+    command = [sys.executable, "-X", "faulthandler", "-W", "ignore", "-c", code]
+    subprocess.run(command, check=True, cwd=ROOT)
 
 
 def test_nobody_is_told_of_a_conversion(
