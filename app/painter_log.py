@@ -16,7 +16,9 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from app.cores import worker_threads
 from app.errors import PainterLogError, SummaryError
+from app.settings import Settings
 
 DIGEST_CHARACTERS = 16
 
@@ -89,46 +91,64 @@ def digest_of(rgb: np.ndarray | None) -> str:
     return hashlib.sha256(np.ascontiguousarray(rgb).data).hexdigest()[:DIGEST_CHARACTERS]
 
 
+def begun(settings: Settings, bundle: Path) -> Begun:
+    """What the log of a session begins with, and goes on with after a worker was started again."""
+    import diffusers
+    import openvino
+    import torch
+
+    from models.training.report import folder_digest
+
+    return Begun(
+        str(bundle),
+        folder_digest(bundle),
+        settings.source,
+        settings.epochs,
+        settings.ch_names,
+        settings.unit,
+        settings.seed,
+        worker_threads(settings.threads),
+        settings.device,
+        {module.__name__: module.__version__ for module in (diffusers, openvino, torch)},
+    )
+
+
 class PainterLog:
     """Writes events to the end of a file; used by one thread.
 
-    Raises
-    ------
-    SummaryError
-        The file cannot be written.
+    Parameters
+    ----------
+    path : of the file, which is opened with the first event.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
-            # Line by line: what is killed loses nothing that was written.
-            self._file: TextIO = path.open("a", buffering=1, encoding="utf-8")
-        except OSError as error:
-            raise self._error(error) from error
+        self._file: TextIO | None = None
 
-    def add(self, event: Event) -> None:
-        """Write an event.
+    def add(self, *events: Event) -> None:
+        """Write events; none at all shows whether that can be done.
 
         Raises
         ------
         SummaryError
-            The disk is full, or gone.
+            There is no such folder, or no room.
         """
+        lines = (json.dumps({"what": _NAMES[type(e)], **asdict(e)}) + "\n" for e in events)
         try:
-            self._file.write(json.dumps({"what": _NAMES[type(event)], **asdict(event)}) + "\n")
+            # Line by line: what is killed loses nothing that was written.
+            self._file = self._file or self._path.open("a", buffering=1, encoding="utf-8")
+            self._file.writelines(lines)
         except OSError as error:
-            raise self._error(error) from error
+            raise SummaryError(
+                f"The painter's log {self._path} cannot be written ({error.strerror}). Give "
+                "--painter-log a file in a folder that exists, on a disk with room."
+            ) from error
 
     def close(self) -> None:
         """Nothing more will come."""
-        with suppress(OSError):
-            self._file.close()
-
-    def _error(self, error: OSError) -> SummaryError:
-        return SummaryError(
-            f"The painter's log {self._path} cannot be written ({error.strerror}). Give "
-            "--painter-log a file in a folder that exists, on a disk with room."
-        )
+        if self._file:
+            with suppress(OSError):
+                self._file.close()
 
 
 def read_log(path: Path) -> Iterator[Event]:

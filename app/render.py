@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from acquisition.epoch_spec import EpochSpec
 from acquisition.epochs import Epoch, EpochKind, EpochStream
 from acquisition.montage import Montage
 from acquisition.recording import load_recording
@@ -96,6 +98,8 @@ def render(
     n_frames = n_same = 0
     try:
         out.mkdir(parents=True, exist_ok=True)
+        if any(out.iterdir()):
+            raise SummaryError(f"{out} is not empty. Give a new folder: frames would be mixed.")
         for event in read_log(log):
             if isinstance(event, Begun):
                 folder = find_bundle(bundle or event.bundle)
@@ -121,13 +125,18 @@ def render(
                     n_frames += 1
                     n_same += digest_of(rgb) == event.digest
                 if rgb is not None:
-                    Image.fromarray(rgb).save(out / f"{n_frames:05}.png")
+                    note = PngInfo()
+                    note.add_text("Source", f"Made from EEG: {epochs.honesty} ({epochs.source})")
+                    Image.fromarray(rgb).save(out / f"{n_frames:05}.png", pnginfo=note)
     except OSError as error:
         raise SummaryError(
             f"Frames cannot be written to {out} ({error.strerror}). Give a folder on a disk with "
             "room."
         ) from error
-    say(f"{out} holds {n_frames} frames; {n_same} are the same bit for bit as those of {log}.")
+    kind = f" from {epochs.honesty} EEG" if epochs else ""
+    say(
+        f"{out} holds {n_frames} frames{kind}; {n_same} are the same bit for bit as those of {log}."
+    )
     return Rendered(n_frames, n_same)
 
 
@@ -135,10 +144,12 @@ class _Epochs:
     """The epochs of a source, found by where they begin; each is cut once, in their order."""
 
     def __init__(self, bundle: Path, source: str, begun: Begun) -> None:
-        self._source = source
+        self.source = source
         kind: EpochKind = "sliding" if begun.epochs == "sliding" else "marker-locked"
         options = SourceOptions(begun.ch_names, begun.unit, (), find_stimuli(bundle))
-        self._epochs = _cut(bundle, source, kind, options)
+        info, steps = _open(source, options)
+        self.honesty = info.honesty
+        self._epochs = _cut(read_epoch_spec(bundle), info, steps, kind)
         self._found: dict[int, np.ndarray] = {}
 
     def find(self, first_sample: int) -> np.ndarray:
@@ -146,16 +157,16 @@ class _Epochs:
             epoch = next(self._epochs, None)
             if epoch is None:
                 raise PainterLogError(
-                    f"{self._source} holds no epoch that begins at sample {first_sample}. Give the "
+                    f"{self.source} holds no epoch that begins at sample {first_sample}. Give the "
                     "recording of that session with --source."
                 )
             self._found[epoch.first_sample] = epoch.data
         return self._found[first_sample]
 
 
-def _cut(bundle: Path, source: str, kind: EpochKind, options: SourceOptions) -> Iterator[Epoch]:
-    spec = read_epoch_spec(bundle)
-    info, steps = _open(source, options)
+def _cut(
+    spec: EpochSpec, info: StreamInfo, steps: Iterator[Step], kind: EpochKind
+) -> Iterator[Epoch]:
     stream = EpochStream(info, spec, Montage.from_channels(info.ch_names, spec), kinds=(kind,))
     for chunk, markers in steps:
         yield from stream.push(None, markers)

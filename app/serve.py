@@ -113,7 +113,9 @@ def serve(
         check_writable(summary)
     painter_log = Path(settings.painter_log).absolute() if settings.painter_log else None
     if painter_log:
-        PainterLog(painter_log).close()
+        check = PainterLog(painter_log)
+        check.add()
+        check.close()
     settings = settings.with_values(
         bundle=str(bundle),
         painter_log=str(painter_log or ""),

@@ -23,9 +23,8 @@ from app.child import begin_child
 from app.cores import worker_threads
 from app.errors import SummaryError
 from app.messages import Message, pack
-from app.painter_log import Aimed, Begun, Event, PainterLog, Stepped, digest_of
+from app.painter_log import Aimed, Event, PainterLog, Stepped, begun, digest_of
 from app.quiet import silence_libraries
-from app.settings import Settings
 from models.errors import EpochShapeError
 
 TELEMETRY_PERIOD = 0.25
@@ -220,7 +219,7 @@ class Worker:
         """Paint until `stop` is set."""
         while not stop.is_set():
             wait = IDLE
-            if self._painter.is_moving:
+            if self._is_moving:
                 wait = min(max(0.0, self._t_next - self._clock()), IDLE)
             while message := incoming.receive(wait):
                 self.take_in(message)
@@ -232,10 +231,14 @@ class Worker:
         # Each is read once: what was not painted of the one before gives way.
         if epoch := self.inbox.take():
             self._aim(epoch)
-        if not self._painter.is_moving:
+        if not self._is_moving:
             self._t_last = None
         elif self._clock() >= self._t_next:
             self._paint()
+
+    @property
+    def _is_moving(self) -> bool:
+        return self._painter.is_moving and not self._is_paused
 
     def take_in(self, message: Message) -> None:
         """Take an epoch or an order."""
@@ -263,9 +266,9 @@ class Worker:
             return
         self._report.set(message=self._complaint, encode_ms=self._decoded.encode_ms)
         self._epoch, self._is_used = {**header, "t_encoded": self._clock()}, False
-        self._note(Aimed(header["first_sample"]))
+        self.note(Aimed(header["first_sample"]))
 
-    def _note(self, event: Event) -> None:
+    def note(self, event: Event) -> None:
         """Write to the log; one that cannot be written to is told of, and ends no session."""
         if self._log is None:
             return
@@ -273,6 +276,7 @@ class Worker:
             self._log.add(event)
         except SummaryError as error:
             self._log, self._complaint = None, str(error)
+            self._report.set(message=self._complaint)
 
     def _paint(self) -> None:
         """Make a frame and publish it, with what the newest epoch says."""
@@ -285,7 +289,7 @@ class Worker:
         rung = self._painter.rung
         frame, decoded = self._painter.step(dt), self._decoded
         if self._log:
-            self._note(Stepped(dt, rung, digest_of(frame.rgb if frame else None)))
+            self.note(Stepped(dt, rung, digest_of(frame.rgb if frame else None)))
         if frame is None or decoded is None:
             return
         t_painted = self._clock()
@@ -332,33 +336,6 @@ def tell(report: Report, send: Callable[[bytes], None], stop: threading.Event) -
         stop.wait(TELEMETRY_PERIOD)
 
 
-def open_log(settings: Settings, bundle: Path) -> PainterLog:
-    """The painter's log of a session, which says that a painter begins."""
-    import diffusers
-    import openvino
-    import torch
-
-    from models.training.report import folder_digest
-
-    log = PainterLog(Path(settings.painter_log))
-    versions = {m.__name__: m.__version__ for m in (diffusers, openvino, torch)}
-    log.add(
-        Begun(
-            str(bundle),
-            folder_digest(bundle),
-            settings.source,
-            settings.epochs,
-            settings.ch_names,
-            settings.unit,
-            settings.seed,
-            worker_threads(settings.threads),
-            settings.device,
-            versions,
-        )
-    )
-    return log
-
-
 def main() -> None:
     """Run as the child process `worker`."""
     with begin_child("worker") as child, Bus(child.folder, "worker") as bus:
@@ -379,16 +356,12 @@ def main() -> None:
             painter = open_painter(
                 bundle, settings.seed, worker_threads(settings.threads), settings.device
             )
-            log = open_log(settings, bundle) if settings.painter_log else None
-            worker = Worker(
-                painter,
-                settings.seed,
-                report,
-                bus.publisher("frame").send,
-                log=log,
-            )
+            log = PainterLog(Path(settings.painter_log)) if settings.painter_log else None
+            worker = Worker(painter, settings.seed, report, bus.publisher("frame").send, log=log)
             incoming = bus.subscriber("epoch", "control")
             report.set(state="ready", message="")
+            if log:
+                worker.note(begun(settings, bundle))
             worker.run(incoming, child.stop)
         finally:
             ended.set()

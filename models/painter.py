@@ -37,8 +37,9 @@ ANCHORING = 0.25
 KEYFRAME_FADE = 1 / 3
 State = Literal["painted", "interpolated"]
 
-# The loop stands still when a step changes latents by less than this share of their spread.
-STILL = 0.03
+# The loop stands still when latents change by less than this share of their length in the time
+# of `ANCHORING`: about so much is then left of the way.
+STILL = 0.1
 
 
 class StreamPainter:
@@ -104,6 +105,9 @@ class StreamPainter:
         if self._follower is None:
             self._follower = Follower(self._target)
         self._follower.aim(self._target)
+        if not self.is_moving:
+            # The time of a rest is no movement.
+            self._dt = 0.0
         self._is_still = False
         return decoded
 
@@ -147,9 +151,9 @@ class StreamPainter:
             if rung.is_halved:
                 self._queue.append((slerp(before, self._latents, 0.5), "interpolated"))
             self._queue.append((self._latents, "painted"))
-            change = (self._latents - before).std() / self._latents.std()
+            change = (self._latents - before).norm() / self._latents.norm()
             is_there = self._target is None and self._follower.is_at_rest
-            self._is_still = is_there and float(change) < STILL
+            self._is_still = is_there and float(change) < STILL * dt / ANCHORING
         else:
             self._faded = min(1.0, self._faded + dt / KEYFRAME_FADE)
             self._latents = slerp(self._origin, self._anchor, self._faded)

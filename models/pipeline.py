@@ -129,7 +129,7 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
             latents = out.prev_sample
             if isinstance(self.scheduler, LCMScheduler) and k + 1 < len(timesteps):
                 # With the noise that it began from, not a new one: else each step would leave the
-                # picture that the one before it had begun (judged rightly: 71 against 64 %).
+                # picture that the one before it had begun (told rightly: 69 against 64 %).
                 latents = self.scheduler.add_noise(out.denoised, noise, timesteps[k + 1][None])
         return latents
 

@@ -19,10 +19,10 @@ from app.bundle import read_epoch_spec
 from app.continuous import simulated_steps
 from app.errors import ExitCode, PainterLogError, SummaryError, exit_code
 from app.messages import Message, pack, unpack
-from app.painter_log import Aimed, Begun, PainterLog, Stepped, digest_of, read_log
+from app.painter_log import Aimed, Begun, PainterLog, Stepped, begun, digest_of, read_log
 from app.render import render
 from app.settings import Settings
-from app.worker import Report, Worker, open_log
+from app.worker import Report, Worker
 from models.errors import BundleError
 from models.ladder import RUNGS, Ladder, Rung
 from models.painter import open_painter
@@ -78,8 +78,9 @@ def live(bundle: Path, log: Path, ladder: Ladder | None = None) -> list[np.ndarr
         frames.append(np.frombuffer(sent.payload, np.uint8).reshape(shape))
 
     painter = open_painter(bundle, settings.seed, 1, "cpu", ladder)
-    written = open_log(settings, bundle)
+    written = PainterLog(log)
     worker = Worker(painter, settings.seed, Report("tiny"), send, lambda: now[0], written)
+    worker.note(begun(settings, bundle))
     rng = np.random.default_rng(0)
     # Not all of them: live, some are replaced before they are read.
     for epoch in epochs(bundle)[2::2]:
@@ -108,8 +109,12 @@ def test_every_frame_is_the_same_bit_for_bit(
     paths = sorted((tmp_path / "out").iterdir())
     assert len(paths) == len(frames)
     for path, frame in zip(paths, frames, strict=True):
-        np.testing.assert_array_equal(np.asarray(Image.open(path)), frame)
-    assert f"{len(frames)} are the same bit for bit" in said[-1]
+        with Image.open(path) as picture:
+            np.testing.assert_array_equal(np.asarray(picture), frame)
+            assert picture.info["Source"] == f"Made from EEG: simulated ({SOURCE})"
+    assert f"frames from simulated EEG; {len(frames)} are the same bit for bit" in said[-1]
+    with pytest.raises(SummaryError, match="is not empty"):
+        render(tmp_path / "log", tmp_path / "out")
 
 
 def test_keyframes_too(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -136,8 +141,8 @@ def test_a_worker_that_was_started_again_is_followed(distilled: Path, tmp_path: 
 
 def test_what_the_log_tells_comes_back(tmp_path: Path) -> None:
     log = PainterLog(tmp_path / "log")
-    begun = Begun("b", "0" * 64, "simulated:", "sliding", (), "", 3, 1, "auto", {"torch": "2"})
-    events = [begun, Aimed(640), Stepped(0.1, "one step", "ab"), Stepped(1 / 3, "", "")]
+    first = Begun("b", "0" * 64, "simulated:", "sliding", (), "", 3, 1, "auto", {"torch": "2"})
+    events = [first, Aimed(640), Stepped(0.1, "one step", "ab"), Stepped(1 / 3, "", "")]
     for event in events:
         log.add(event)
     log.close()
@@ -205,4 +210,4 @@ def test_where_nothing_can_be_written_it_is_said(distilled: Path, tmp_path: Path
     with pytest.raises(SummaryError, match="Frames cannot be written"):
         render(tmp_path / "log", tmp_path / "log")
     with pytest.raises(SummaryError, match=r"painter's log .* cannot be written .*--painter-log"):
-        PainterLog(tmp_path / "nowhere" / "log")
+        PainterLog(tmp_path / "nowhere" / "log").add()

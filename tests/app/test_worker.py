@@ -303,13 +303,13 @@ def test_a_log_is_told_of_all_and_one_that_fails_ends_nothing():
     assert (first.dt, second.dt) == (0.1, pytest.approx(0.11))
     assert first.digest == second.digest != ""
     assert bench.telemetry()["message"] == ""
-    for number in (2, 3):
-        bench.paint(epoch(number))
-        assert len(log.events) == 3
-        bench.t += 1
-        bench.worker.work()
+    bench.paint(epoch(2))
+    assert bench.telemetry()["message"] == "No room for the log.", "at once"
+    bench.t += 1
+    bench.paint(epoch(3))
+    assert len(log.events) == 3
     assert bench.telemetry()["message"] == "No room for the log."
-    assert len(bench.sent) > 3
+    assert bench.sent[-1].header["epoch"] == 3
 
 
 # Orders
@@ -328,6 +328,19 @@ def test_nothing_is_painted_while_paused_and_nothing_old_afterwards(bench):
     worker.take_in(epoch(4))
     assert worker.inbox.take().header["number"] == 4
     assert bench.telemetry()["is_paused"] is False
+
+
+def test_a_picture_on_its_way_stands_still_while_paused():
+    bench = Bench(FakePainter(n_frames=9, period=0.1))
+    bench.paint(epoch(1))
+    bench.paint(control("pause"))
+    for _ in range(5):
+        bench.t += 0.2
+        bench.worker.work()
+    assert len(bench.sent) == 1
+    bench.paint(control("resume"))
+    assert len(bench.sent) == 2
+    assert bench.painter.steps[-1] == 0.1, "it goes on, and does not leap"
 
 
 def test_stop_is_the_supervisors_and_changes_nothing_here(bench):
