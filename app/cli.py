@@ -132,6 +132,12 @@ def prepare(
     images: Annotated[
         bool, typer.Option("--images", help="Draw what the simulated subject saw, too.")
     ] = False,
+    concepts: Annotated[
+        str,
+        typer.Option(
+            help="Concepts of the simulated subject whose epochs are kept, as fish,cat; none: all."
+        ),
+    ] = "",
     pixels: Annotated[int, typer.Option(min=8, max=2048, help="Side of the pictures.")] = 128,
     pictures: Annotated[
         int, typer.Option(help="Draw this many random pictures instead of reading EEG.")
@@ -140,7 +146,14 @@ def prepare(
     """Write training data: EEG cut into epochs exactly as in live use, or pictures."""
     from acquisition.source import SourceOptions
     from app.bundle import find_bundle, read_epoch_spec, read_epoch_spec_file
-    from app.prepare import Wanted, prepare_pictures, prepare_sources, to_kinds, to_labels
+    from app.prepare import (
+        Wanted,
+        prepare_pictures,
+        prepare_sources,
+        to_concepts,
+        to_kinds,
+        to_labels,
+    )
     from app.serve import recording_source
 
     if pictures:
@@ -154,6 +167,7 @@ def prepare(
         options=SourceOptions(settings.ch_names, settings.unit, settings.known_peers),
         stimuli=stimuli,
         with_images=images,
+        concepts=to_concepts(concepts),
         pixels=pixels,
     )
     names = [*(source or []), *map(recording_source, files or [])]

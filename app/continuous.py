@@ -121,7 +121,10 @@ def prepare_epochs(
 
 
 def simulated_steps(
-    subject: SimulatedSubject, seconds: float, seen: list[Composition]
+    subject: SimulatedSubject,
+    seconds: float,
+    seen: list[Composition],
+    kept: frozenset[int] = frozenset(),
 ) -> Iterator[Step]:
     """A simulated session as fast as it can be made.
 
@@ -129,6 +132,8 @@ def simulated_steps(
     ----------
     seconds : of EEG, rounded up to whole ones.
     seen : takes the pictures; a marker's detail `image_id` is its picture's place there.
+    kept : labels of the concepts whose markers get details, and whose pictures are taken;
+        empty: all.
     """
     for block in range(math.ceil(seconds)):
         data, events = subject.next_block()
@@ -136,7 +141,7 @@ def simulated_steps(
         markers = []
         for sample, label, composition in events:
             details: dict[str, Any] = {}
-            if composition is not None:
+            if composition is not None and (not kept or composition.label in kept):
                 details = {"label": composition.label, "image_id": len(seen)}
                 seen.append(composition)
             markers.append(Marker(sample / SFREQ, label, details))
@@ -179,9 +184,15 @@ class Labels:
 
 
 def open_simulated(
-    parameters: dict[str, str], seconds: float, seen: list[Composition]
+    parameters: dict[str, str],
+    seconds: float,
+    seen: list[Composition],
+    kept: frozenset[int] = frozenset(),
 ) -> Iterator[Opened]:
-    """`simulated:?subject=0&session=1&seed=1&difficulty=demo`; `seen` takes the pictures."""
+    """`simulated:?subject=0&session=1&seed=1&difficulty=demo`; `seen` takes the pictures.
+
+    Epochs of other concepts than those in `kept` are left out; empty: none are.
+    """
     subject = named_subject(parameters, session=0)
 
     def what_of(marker: Marker) -> What | None:
@@ -190,7 +201,7 @@ def open_simulated(
 
     yield Opened(
         simulated_info(subject),
-        simulated_steps(subject, seconds, seen),
+        simulated_steps(subject, seconds, seen, kept),
         what_of,
         {"subject": subject.subject, "session": subject.session, "run": 0},
         {"seconds": seconds, "seed": subject.seed, **subject.parameters.to_dict()},

@@ -1,11 +1,11 @@
 """Nothing that is shown flashes more than WCAG 2.3.1 allows.
 
-Two lines of defence, on two principles. The first is time and amplitude: a picture
-unlike the one on screen is faded to over a third of a second and not left before it is
-reached; one that is much the same may follow at once, within a limit on how fast light
-changes. The second is `FlashDetector`, which applies the success criterion itself to what
-was let through, with stricter numbers; when it objects, the picture stands still and then
-blends slowly. Pure: no I/O, no clock of its own.
+Two lines of defence. The first moves what is on screen towards the newest picture, no faster
+than from black to white in a third of a second, and begins no move whose end would make more
+flashes than are allowed: that picture waits, or gives way to a newer one. The second judges
+what was let through; when it objects, the picture stands still and then blends slowly. Both
+apply the success criterion itself (`FlashDetector`), with stricter numbers. Pure: no I/O, no
+clock of its own.
 """
 
 from __future__ import annotations
@@ -17,28 +17,26 @@ import numpy as np
 
 from app.flashes import (
     BLOCKS,
-    GENERAL_CHANGE,
     MAX_AREA,
     FlashDetector,
     block_means,
-    largest_share,
     to_linear,
     to_srgb,
 )
 
-# The first line: seconds of a fade between unrelated pictures, the shortest fade, and the
-# most that a fade goes on in one tick, so that a stalled caller makes no cut.
+# Half of the rule's area and two thirds of its rate.
+STRICT_FLASHES = 2.0
+STRICT_AREA = MAX_AREA / 2
+
+# The first line: seconds of a fade from black to white, the shortest fade, and the most that a
+# fade goes on in one tick, so that a stalled caller makes no cut. A fade takes as long as all
+# blocks but this share of them need.
 FADE = 1 / 3
 SHORTEST_FADE = 1 / 15
 LONGEST_STEP = 0.1
+SPARED_AREA = 0.02
 
-# Pictures are much the same if no more than this share of any field changes by a flash's worth.
-CLOSE_AREA = 0.10
-
-# The second line: its numbers, half of the rule's area and two thirds of its rate, and what
-# follows when it objects, in seconds. Still for longer than the rule's one second.
-STRICT_FLASHES = 2.0
-STRICT_AREA = MAX_AREA / 2
+# What follows when the second line objects, in seconds. Still for longer than the rule's one.
 FREEZE = 1.1
 SLOW_FADE = 2.0
 
@@ -75,8 +73,8 @@ class _Picture:
 class FlashGuard:
     """Turn pictures that come at any time into a sequence that is safe to show.
 
-    The newest picture wins: one that comes while an unrelated one is faded to waits, and
-    gives way to a newer one.
+    The newest picture wins: one that may not be turned to yet waits, and gives way to a newer
+    one.
 
     Attributes
     ----------
@@ -93,7 +91,7 @@ class FlashGuard:
         self._origin = self._way = to_linear(self._rgb)
         self._waiting: _Picture | None = None
         self._progress, self._duration = 1.0, FADE
-        self._t = self._t_fade = self._t_thaw = -np.inf
+        self._t = self._t_thaw = -np.inf
         self._is_frozen = self._is_slow = False
         self._n_pictures = 0
         self._detector = FlashDetector(STRICT_FLASHES, STRICT_AREA)
@@ -121,7 +119,7 @@ class FlashGuard:
             self._is_frozen, self._is_slow = False, True
             self._begin(self._waiting or self._target, t, SLOW_FADE)
         elif self._waiting is not None and not self._is_frozen and not self._is_slow:
-            self._consider(self._waiting, t)
+            self._turn_to(self._waiting, t)
         if self._is_frozen or self._progress == 1:
             self._t = t
             return GuardedFrame(self._rgb, self._progress, "held", False, self._target.number)
@@ -151,19 +149,14 @@ class FlashGuard:
         self._scratch += self._origin
         return to_srgb(self._scratch)
 
-    def _consider(self, picture: _Picture, t: float) -> None:
-        """Turn to a picture now if that is safe; else it goes on waiting."""
-        new, is_fading = _sampled(picture.rgb), self._progress < 1
+    def _turn_to(self, picture: _Picture, t: float) -> None:
+        """Turn to a picture now if what comes of it is safe; else it goes on waiting."""
+        new = _sampled(picture.rgb)
+        if self._detector.foresee(block_means(new), t).is_breach:
+            return
         change = _change(_sampled(_resized(self._rgb, picture.rgb.shape)), new)
-        if _is_close(change):
-            # Light changes by no more than a flash's worth in the time of a fade.
-            amount = float(np.quantile(change, 1 - CLOSE_AREA)) / GENERAL_CHANGE
-            self._begin(picture, t, max(SHORTEST_FADE, FADE * min(amount, 1)))
-        elif is_fading and self._is_close_to_target(picture.rgb, new):
-            self._aim(picture)
-        elif not is_fading and t - self._t_fade >= FADE:
-            self._t_fade = t
-            self._begin(picture, t, FADE)
+        amount = float(np.quantile(change, 1 - SPARED_AREA))
+        self._begin(picture, t, max(SHORTEST_FADE, FADE * amount))
 
     def _begin(self, picture: _Picture, t: float, duration: float) -> None:
         # A fade counts from when the picture was asked for, if nothing was in its way.
@@ -172,13 +165,6 @@ class FlashGuard:
         self._rgb = _resized(self._rgb, picture.rgb.shape)
         self._origin = to_linear(self._rgb)
         self._scratch = np.empty_like(self._origin)
-        self._aim(picture)
-
-    def _is_close_to_target(self, rgb: np.ndarray, sampled: np.ndarray) -> bool:
-        target = self._target.rgb
-        return target.shape == rgb.shape and _is_close(_change(_sampled(target), sampled))
-
-    def _aim(self, picture: _Picture) -> None:
         self._way = to_linear(picture.rgb) - self._origin
         self._target, self._waiting = picture, None
 
@@ -204,7 +190,3 @@ def _change(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """
     amount = np.abs(a - b)
     return block_means(np.maximum(np.maximum(amount[..., 0], amount[..., 1]), amount[..., 2]))
-
-
-def _is_close(change: np.ndarray) -> bool:
-    return largest_share(change >= GENERAL_CHANGE) <= CLOSE_AREA

@@ -95,6 +95,10 @@ def largest_share(mask: np.ndarray) -> float:
     return float((rows[:, width:] - rows[:, :-width]).max() / (height * width))
 
 
+# u', v', and whether it is a saturated red; of each block.
+_Colour = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
 @dataclass(frozen=True, slots=True)
 class Flashes:
     """What a detector counted in the second that ends with the newest frame.
@@ -143,24 +147,42 @@ class FlashDetector:
 
     def add_light(self, light: np.ndarray, t: float) -> Flashes:
         """Take a picture as linear light in blocks, array of shape (rows, columns, 3)."""
-        luminance = light @ LUMINANCE
-        u, v, is_red = _colour(light)
+        luminance, colour = light @ LUMINANCE, _colour(light)
         if light.shape != self._shape:
-            self._start(luminance, u, v, is_red)
+            self._start(luminance, colour)
             self._shape = light.shape
-        changed = np.stack((self._general_change(luminance), self._red_change(u, v, is_red)))
+        general, red = self._general_change(luminance), self._red_change(colour)
+        self._turn(luminance, *general)
+        self._cross(colour, red)
+        changed = np.stack((general[0] | general[1], red))
         if changed.any():
             self._changes.append((t, changed))
             self._counts += changed
+        self._forget(t)
+        return self._judge(self._counts)
+
+    def foresee(self, light: np.ndarray, t: float) -> Flashes:
+        """What `add_light` would answer, and nothing is counted."""
+        if light.shape != self._shape:
+            zero = np.zeros((2, *light.shape[:2]), np.int32)
+            return self._judge(zero)
+        self._forget(t)
+        rises, falls = self._general_change(light @ LUMINANCE)
+        return self._judge(
+            self._counts + np.stack((rises | falls, self._red_change(_colour(light))))
+        )
+
+    def _forget(self, t: float) -> None:
         while self._changes and self._changes[0][0] < t - 1:
             self._counts -= self._changes.popleft()[1]
-        general, red = self._counts / 2
+
+    def _judge(self, counts: np.ndarray) -> Flashes:
+        general, red = counts / 2
         area = max(largest_share(kind > self.max_flashes) for kind in (general, red))
         return Flashes(general, red, area, area > self.max_area)
 
-    def _start(
-        self, luminance: np.ndarray, u: np.ndarray, v: np.ndarray, is_red: np.ndarray
-    ) -> None:
+    def _start(self, luminance: np.ndarray, colour: _Colour) -> None:
+        u, v, is_red = colour
         self._changes.clear()
         self._counts = np.zeros((2, *luminance.shape), np.int32)
         # Since the last change of a block: its darkest and brightest, and a box around its
@@ -170,7 +192,8 @@ class FlashDetector:
         self._is_in_red = is_red.copy()
         self._box = np.stack((u, v, u, v))
 
-    def _general_change(self, luminance: np.ndarray) -> np.ndarray:
+    def _general_change(self, luminance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where luminance has risen by a flash's worth since the last change, and fallen."""
         rises = (
             (self._way <= 0)
             & (luminance - self._darkest >= GENERAL_CHANGE)
@@ -181,18 +204,27 @@ class FlashDetector:
             & (self._brightest - luminance >= GENERAL_CHANGE)
             & (luminance < GENERAL_DARKER_BELOW)
         )
-        changed: np.ndarray = rises | falls
+        return rises, falls
+
+    def _turn(self, luminance: np.ndarray, rises: np.ndarray, falls: np.ndarray) -> None:
+        changed = rises | falls
         self._way[rises], self._way[falls] = 1, -1
         self._darkest = np.where(changed, luminance, np.minimum(self._darkest, luminance))
         self._brightest = np.where(changed, luminance, np.maximum(self._brightest, luminance))
-        return changed
 
-    def _red_change(self, u: np.ndarray, v: np.ndarray, is_red: np.ndarray) -> np.ndarray:
+    def _red_change(self, colour: _Colour) -> np.ndarray:
+        """Where colour has gone into saturated red or out of it."""
+        u, v, is_red = colour
         left, low, right, high = self._box
         # To the far corner: never less than to the farthest colour in the box.
         far = np.hypot(np.maximum(right - u, u - left), np.maximum(high - v, v - low))
         # Two saturated reds differ by 0.13 at most, so a change is always into red or out of it.
         changed: np.ndarray = (far > RED_CHANGE) & (is_red != self._is_in_red)
+        return changed
+
+    def _cross(self, colour: _Colour, changed: np.ndarray) -> None:
+        u, v, is_red = colour
+        left, low, right, high = self._box
         self._is_in_red ^= changed
         # While in red the box holds reds alone: a change counts from or to one of them.
         widens = changed | is_red | ~self._is_in_red
@@ -201,10 +233,9 @@ class FlashDetector:
         right = np.where(changed, u, np.where(widens, np.maximum(right, u), right))
         high = np.where(changed, v, np.where(widens, np.maximum(high, v), high))
         self._box = np.stack((left, low, right, high))
-        return changed
 
 
-def _colour(light: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _colour(light: np.ndarray) -> _Colour:
     """Chromaticity u' and v', and whether the colour is a saturated red."""
     light = light + np.float32(FLARE)
     x, y, z = np.moveaxis(light @ _XYZ.T, -1, 0)

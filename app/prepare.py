@@ -56,6 +56,22 @@ def to_kinds(text: str) -> tuple[EpochKind, ...]:
     return tuple(kinds)
 
 
+def to_concepts(text: str) -> frozenset[int]:
+    """Read `--concepts`.
+
+    >>> sorted(to_concepts("fish,cat"))
+    [1, 7]
+    """
+    names = {c.name: label for label, c in enumerate(concepts())}
+    wanted = [name.strip() for name in text.split(",") if name.strip()]
+    if unknown := [name for name in wanted if name not in names]:
+        raise SettingsError(
+            f"--concepts: the simulated subject sees no '{unknown[0]}'. It sees: "
+            f"{', '.join(names)}."
+        )
+    return frozenset(names[name] for name in wanted)
+
+
 def to_labels(text: str) -> dict[str, int]:
     """Read `--labels`.
 
@@ -83,6 +99,8 @@ class Wanted:
     options : what the operator says about recordings.
     stimuli : folder of the images that recordings' markers name; see `StimulusFolder`.
     with_images : whether to draw what the simulated subject saw.
+    concepts : labels of the concepts whose epochs are kept of what the simulated subject saw;
+        empty: all.
     pixels : side of the pictures.
     """
 
@@ -93,6 +111,7 @@ class Wanted:
     options: SourceOptions = field(default_factory=SourceOptions)
     stimuli: Path | None = None
     with_images: bool = False
+    concepts: frozenset[int] = frozenset()
     pixels: int = PIXELS
 
 
@@ -194,6 +213,12 @@ def _family(kinds: set[str], sources: Sequence[str], wanted: Wanted) -> str:
             "MOABB's data show no pictures, so only sliding epochs are made of them: "
             "add --epochs sliding."
         )
+    if wanted.concepts and (kinds != {"simulated"} or wanted.kinds != ("marker-locked",)):
+        # A sliding epoch in which another concept was seen would count as one of nothing.
+        raise SettingsError(
+            "--concepts chooses among marker-locked epochs of simulated: sources only; leave it "
+            "out, or leave --epochs marker-locked."
+        )
     if kinds & set(TRIALS) and wanted.kinds != ("marker-locked",):
         raise SettingsError(
             f"{kinds.pop()}: holds trials that are cut already; leave --epochs marker-locked."
@@ -273,7 +298,7 @@ class _Writer:
         )
         for place, (source, kind, target, parameters) in enumerate(named):
             if kind == "simulated":
-                found = open_simulated(parameters, wanted.seconds, seen)
+                found = open_simulated(parameters, wanted.seconds, seen, wanted.concepts)
             elif kind == "moabb":
                 found = open_moabb(target, parameters, wanted.options)
             else:

@@ -50,11 +50,24 @@ APPEARANCE_WORDS = {
 
 
 def by_classifier(
-    c: Comparison, classifier: Classifier, names: list[str]
+    c: Comparison, classifier: Classifier, names: list[str], labels: np.ndarray
 ) -> tuple[Metrics, Naming | NotMeasured]:
-    """N-way scores, with the label and with the paper's idea of the true class."""
+    """N-way scores, with the label and with the paper's idea of the true class.
+
+    Parameters
+    ----------
+    names : of the set's labels.
+    labels : that the set's epochs have.
+    """
     probabilities = c.look(classifier)
     of_seen = c.look_at_seen(classifier)
+    classes = classifier.classes_of(names)
+    if classifier.is_of_labels:
+        compared = classes[labels]
+        probabilities = {name: _among(values, compared) for name, values in probabilities.items()}
+        of_seen = _among(of_seen, compared)
+        classes = np.full(len(names), -1)
+        classes[labels] = np.arange(len(labels))
     n_classes = of_seen.shape[1]
     n_way = min(c.options.n_way, n_classes)
     few = f" (not {c.options.n_way}: it has no more classes)" if n_way < c.options.n_way else ""
@@ -74,7 +87,6 @@ def by_classifier(
 
     out: Metrics = {}
     naming: Naming | NotMeasured
-    classes = classifier.classes_of(names)
     if missing := sorted({names[n] for n in label if classes[n] < 0}):
         out["n_way_label"] = naming = NotMeasured(
             f"{classifier.name} has no class for {len(missing)} of the set's labels, as "
@@ -102,6 +114,14 @@ def by_classifier(
             k, truth, ", the paper's true class", "what it names in the seen picture"
         )
     return out, naming
+
+
+def _among(probabilities: np.ndarray, compared: np.ndarray) -> np.ndarray:
+    """Probabilities (n, n_classes) of the classes that are compared, were there no others."""
+    chosen = probabilities[:, compared]
+    total = np.maximum(chosen.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    out: np.ndarray = chosen / total
+    return out
 
 
 def name_by_concepts(
@@ -344,6 +364,8 @@ def evaluate(
     """
     trials = Trials.choose(data, options)
     names = label_names(data.spec, int(trials.label.max()))
+    label = data.epochs()["label"].numpy()
+    labels = np.unique(label[label >= 0])
     if not isinstance(scorers.classifier, NotMeasured):
         # Now rather than after the painting, which may take hours.
         scorers.classifier.classes_of(names)
@@ -359,7 +381,7 @@ def evaluate(
         found: Metrics = {"n_way": scorers.classifier}
         naming: Naming | NotMeasured = nearest
     else:
-        found, naming = by_classifier(c, scorers.classifier, names)
+        found, naming = by_classifier(c, scorers.classifier, names, labels)
     if isinstance(nearest, Naming):
         found["nearest_concept"] = by_concepts(c, pipeline, names)
     else:

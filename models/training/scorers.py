@@ -38,9 +38,13 @@ class Classifier(Protocol):
     Attributes
     ----------
     name : what the report calls it.
+    is_of_labels : whether its classes are the labels of prepared sets and nothing else. Of a
+        set with fewer of them only those are compared: a decoder that knows which there are
+        is right more often than one in all classes.
     """
 
     name: str
+    is_of_labels: bool
 
     def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
         """Pictures (n, 3, H, W) in 0 to 1 to probabilities (n, n_classes)."""
@@ -153,6 +157,8 @@ def _lengths(size: int | Mapping[str, int]) -> tuple[int, ...]:
 class JudgeClassifier:
     """The scale model's judge; its classes are a set's labels, in their order."""
 
+    is_of_labels = True
+
     def __init__(self, folder: str, device: torch.device) -> None:
         self.name = "the judge"
         judge = _load(f"The judge {folder}", lambda: Judge.from_pretrained(folder))
@@ -186,6 +192,8 @@ class ImageNetClassifier:
     name : folder, or name on the Hub.
     indices : class by what a set may call it: the name in EEG-ImageNet, and the WordNet id.
     """
+
+    is_of_labels = False
 
     def __init__(self, name: str, indices: Mapping[str, int], device: torch.device) -> None:
         self.name = f"the ImageNet classifier {name}"

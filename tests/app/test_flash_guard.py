@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.flash_guard import FADE, FlashGuard, GuardedFrame
+from app.flashes import FlashDetector, Flashes
 from tests.app.flash_sequences import (
     BLACK,
     BLUE,
@@ -127,7 +128,8 @@ def test_no_sequence_and_no_pace_of_ticks_makes_it_flash(
 def test_the_second_line_alone_keeps_a_flickering_stream_safe(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("app.flash_guard._is_close", lambda _: True)
+    nothing = Flashes(np.zeros((1, 1)), np.zeros((1, 1)), 0.0, is_breach=False)
+    monkeypatch.setattr(FlashDetector, "foresee", lambda *_: nothing)
     monkeypatch.setattr("app.flash_guard.FADE", 0.0)
     guard = FlashGuard()
     wanted = every(0.1, [plain(BLACK), plain(WHITE)], 8.0)
@@ -179,8 +181,35 @@ def test_the_newest_picture_wins_and_the_others_are_counted() -> None:
         _guarded(guard, [(10 + i / 50, p) for i, p in enumerate(pictures)], lambda: 1 / 30, 2)
     )
     np.testing.assert_array_equal(frames[-1][1].rgb, pictures[-1])
-    assert [n for n, _ in itertools.groupby(f.number for _, f in frames)] == [1, 4]
-    assert guard.n_replaced == 2
+    # The third came before the guard was asked again.
+    assert [n for n, _ in itertools.groupby(f.number for _, f in frames)] == [1, 2, 4]
+    assert guard.n_replaced == 1
+
+
+def test_a_coherent_stream_is_followed_and_never_waits() -> None:
+    """Ten pictures a second, each a fifth of the way on, between unrelated ones every 2 s."""
+    rng = np.random.default_rng(7)
+    ends = [random_picture(rng).astype(float) for _ in range(5)]
+    wanted = []
+    for n, (a, b) in enumerate(itertools.pairwise(ends)):
+        for i in range(20):
+            share = min(1.0, i / 5)
+            wanted.append((10 + 2 * n + i / 10, (a + share * (b - a)).astype(np.uint8)))
+    guard = FlashGuard()
+    frames = list(_guarded(guard, wanted, lambda: 1 / 30, 0.5))
+    assert guard.n_replaced == guard.n_breaches == 0
+    assert is_safe(shown(frames))
+    late = [t - wanted[frame.number - 1][0] for t, frame in frames if frame.fade < 1]
+    assert max(late) < FADE + 0.05
+
+
+def test_a_picture_that_would_flash_waits_until_it_would_not() -> None:
+    wanted = every(0.15, [plain(BLACK), plain(WHITE)], 1.6)
+    frames = guarded([(10, plain(GREY)), *[(t + 12, rgb) for t, rgb in wanted]])
+    shown_numbers = {frame.number for _, frame in frames}
+    assert len(shown_numbers) < len(wanted)
+    np.testing.assert_array_equal(frames[-1][1].rgb, wanted[-1][1])
+    assert is_safe(shown(frames))
 
 
 def test_a_guard_at_rest_says_so() -> None:

@@ -17,7 +17,14 @@ from acquisition.stream_info import StreamInfo
 from app.continuous import Labels, prepare_epochs, recording_steps, simulated_steps
 from app.epoch_shards import EpochShards, PreparedEpoch
 from app.errors import SettingsError, SummaryError
-from app.prepare import Wanted, prepare_pictures, prepare_sources, to_kinds, to_labels
+from app.prepare import (
+    Wanted,
+    prepare_pictures,
+    prepare_sources,
+    to_concepts,
+    to_kinds,
+    to_labels,
+)
 from tests.app.test_acquire import Listed, Sent
 
 SPEC = EpochSpec(ch_names=CH_NAMES)
@@ -135,6 +142,34 @@ def test_a_simulated_session_becomes_a_prepared_set(tmp_path: Path) -> None:
     assert row["parameters"] == SimulatedSubject().parameters.digest()
     assert row["difficulty"] == "demo"
     assert row["seed"] == 5
+
+
+def test_of_chosen_concepts_epochs_and_pictures_are_kept_and_no_others(tmp_path: Path) -> None:
+    source = ["simulated:?subject=0&session=2"]
+    kept = frozenset(range(0, 40, 2))
+    for name, chosen in (("all", frozenset()), ("some", kept)):
+        wanted = Wanted(SPEC, seconds=90, with_images=True, pixels=16, concepts=chosen)
+        prepare_sources(tmp_path / name, source, wanted)
+    every, some = (load_file(tmp_path / n / "epochs-00000.safetensors") for n in ("all", "some"))
+    is_kept = np.isin(every["label"], sorted(kept))
+    assert 5 < is_kept.sum() < len(is_kept) - 5
+    np.testing.assert_array_equal(some["label"], every["label"][is_kept])
+    np.testing.assert_array_equal(some["eeg"], every["eeg"][is_kept])
+    pictures, wanted_pictures = (
+        load_file(tmp_path / n / "pictures-00000.safetensors") for n in ("some", "all")
+    )
+    for of, rows, shown in ((some, slice(None), pictures), (every, is_kept, wanted_pictures)):
+        assert (shown["label"][of["image_id"][rows]] == of["label"][rows]).all()
+    assert set(pictures["label"].tolist()) <= kept
+
+
+def test_concepts_are_chosen_by_name_of_marker_locked_epochs(tmp_path: Path) -> None:
+    assert to_concepts("") == frozenset()
+    with pytest.raises(SettingsError, match=r"sees no 'unicorn'\. It sees: dog, cat"):
+        to_concepts("dog,unicorn")
+    wanted = Wanted(SPEC, kinds=("sliding",), concepts=to_concepts("dog"))
+    with pytest.raises(SettingsError, match="--concepts chooses among marker-locked"):
+        prepare_sources(tmp_path / "set", ["simulated:"], wanted)
 
 
 def test_the_trainer_reads_what_was_prepared(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ class ByColour:
     """Names the colour that a picture is nearest to."""
 
     name = "a colour chart"
+    is_of_labels = False
 
     def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
         mean = pictures.mean((2, 3))

@@ -41,6 +41,7 @@ class Colours:
     """Stands for a classifier: the labels' colours, and a class that no label has."""
 
     name = "the test's classifier"
+    is_of_labels = False
 
     def __init__(self, pictures: torch.Tensor, label: torch.Tensor) -> None:
         self._means = torch.stack(
@@ -322,6 +323,25 @@ def test_best_median_and_worst_are_those_by_score(data: PreparedSet, tmp_path: P
     by_trial = json.loads((out / "trials.json").read_text())
     wrong = np.flatnonzero(np.not_equal(by_trial["said"], by_trial["label"]))
     assert set(grid["worst"]) <= set(wrong)
+
+
+def test_of_a_classifier_of_labels_only_those_in_the_set_are_compared(
+    data: PreparedSet, tmp_path: Path
+) -> None:
+    class Judge(Colours):
+        is_of_labels = True
+
+        def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
+            # Sure of a class that the set has not got.
+            return torch.cat([0.01 * super().__call__(pictures), torch.ones(len(pictures), 1)], 1)
+
+    shards = data.pictures()
+    pictures = unit_pictures(shards, torch.arange(len(shards)))
+    e = run(data, tmp_path / "out", read, classifier=Judge(pictures, shards["label"]))
+    found = metric(e, "n_way_label_top_1")
+    assert found.title == f"{N_LABELS}-way top-1"
+    assert found.chance == 1 / N_LABELS
+    assert found.scores["EEG"].value == 1
 
 
 def test_without_a_classifier_the_report_says_so_and_orders_by_clip(
