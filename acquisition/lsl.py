@@ -21,7 +21,7 @@ from acquisition.stall import StallTimer
 from acquisition.stream_info import Honesty, StreamInfo
 
 _PARAMETERS = ("name", "type", "source_id", "timeout", "markers", "session")
-_CHUNK_S = 0.02  # pulled at once, if that many are there within the timeout
+_CHUNK_S = 0.002  # waited for before a pull takes all that is there
 _AT_ONCE = 4096  # samples at most, so that a backlog is taken in few readings
 _BUFFER_S = 60
 _ANSWER_S = 3.0  # for each question to a stream that is announced
@@ -99,7 +99,7 @@ class LSLSource:
         return self._info
 
     def read(self, timeout: float) -> Reading:
-        """Wait at most `timeout` seconds for 20 ms of samples."""
+        """Wait at most `timeout` seconds for 2 ms of samples, and take all that is there."""
         samples, timestamps = self._pull(timeout)
         now = time.monotonic()
         markers = tuple(self._markers.take())

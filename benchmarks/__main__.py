@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import live, training, viewers
+from benchmarks import acquisition, live, training, viewers
 from benchmarks.measure import gflops, matmul, measure
 from benchmarks.stages import Row, all_rows
 
@@ -98,6 +98,7 @@ def live_stages(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     rate = gflops(measure({"matmul": matmul()}, min(1.0, arguments.seconds))["matmul"])
     rows = all_rows(arguments.bundle, arguments.threads, arguments.seconds)
+    rows += acquisition.rows(2 * arguments.seconds)
     result = to_dict(rows, rate, arguments.threads)
     (arguments.out / "bench.json").write_text(json.dumps(result, indent=2) + "\n")
     (arguments.out / "bench.md").write_text(markdown(result))

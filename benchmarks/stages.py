@@ -73,6 +73,13 @@ class _Headset:
         return chunk
 
 
+def channel_names() -> tuple[str, ...]:
+    """64 electrodes of the 10-20 system."""
+    import mne
+
+    return tuple(mne.channels.make_standard_montage("biosemi64").ch_names)[:N_CHANNELS]
+
+
 def _acquisition(spec: EpochSpec, ch_names: tuple[str, ...], what: str, seconds: float) -> Row:
     headset = _Headset(ch_names)
     stream = EpochStream(headset.info, spec, Montage.from_channels(ch_names, spec), ("sliding",))
@@ -97,9 +104,7 @@ def _acquisition(spec: EpochSpec, ch_names: tuple[str, ...], what: str, seconds:
 
 def acquisition_rows(seconds: float) -> list[Row]:
     """Filters, ring and epochs at the headset's own rate, then for the shipped bundle."""
-    import mne
-
-    ch_names = tuple(mne.channels.make_standard_montage("biosemi64").ch_names)[:N_CHANNELS]
+    ch_names = channel_names()
     same = EpochSpec(ch_names=ch_names, sfreq=SFREQ, n_times=1024, hop=256)
     default = EpochSpec(ch_names=CH_NAMES)
     return [
