@@ -28,7 +28,7 @@ from acquisition.source import Marker, Reading, SourceOptions
 from acquisition.stall import StallTimer
 from acquisition.stream_info import StreamInfo
 
-_CHUNK_S = 0.02  # of samples that a reading waits for, if the timeout allows
+_CHUNK_S = 0.04  # waited for, unless an epoch needs less
 _POLL_S = 0.004
 _RING_S = 120  # of samples that BrainFlow keeps; it overwrites the oldest without a word
 _BACK_OFF_S = (1.0, 2.0, 4.0, 8.0, 16.0)
@@ -119,12 +119,12 @@ class BrainFlowSource:
     def info(self) -> StreamInfo:
         return self._info
 
-    def read(self, timeout: float) -> Reading:
-        """Wait at most `timeout` seconds for 20 ms of samples."""
+    def read(self, timeout: float, n_due: int | None = None) -> Reading:
+        """Wait at most `timeout` seconds for 40 ms of samples, or for `n_due`."""
         if self._restart and self._restart.is_alive():
             self._sleep(min(timeout, 0.1))
             return self._lost()
-        self._wait(timeout)
+        self._wait(timeout, n_due)
         now = self._now()
         try:
             rows = self._board.get_board_data()
@@ -167,8 +167,9 @@ class BrainFlowSource:
         )
         return Reading(state="reconnecting", message=message)
 
-    def _wait(self, timeout: float) -> None:
-        n_wanted = max(1, round(_CHUNK_S * self.info.sfreq))
+    def _wait(self, timeout: float, n_due: int | None) -> None:
+        n_chunk = max(1, round(_CHUNK_S * self.info.sfreq))
+        n_wanted = min(n_chunk, n_due or n_chunk)
         t_end = self._now() + timeout
         with contextlib.suppress(load_brainflow().BrainFlowError):
             while (n_lacking := n_wanted - self._board.get_board_data_count()) > 0:

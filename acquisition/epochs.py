@@ -144,6 +144,29 @@ class EpochStream:
         """Whether the filters have settled since the start or the last gap."""
         return self.filter.is_settled
 
+    @property
+    def n_due(self) -> int:
+        """Samples of the source until the next epoch may be complete, at least 1.
+
+        Never more than it takes: where that is not certain, it says too few.
+        """
+        ratio = self.info.sfreq / self.spec.sfreq
+        ends, due = [], [PIECE_S * self.info.sfreq]
+        if "sliding" in self.kinds and self._next_sample is not None:
+            ends.append(self._next_end)
+        for waiting in self._waiting:
+            if waiting.onset is None:
+                duration = self.spec.tmin + self.spec.n_times / self.spec.sfreq
+                seconds = waiting.marker.timestamp + duration - self._last_timestamp
+                # Timestamps jitter.
+                due.append((seconds - JUMP_S) * self.info.sfreq)
+            else:
+                first = waiting.onset + round(self.spec.tmin * self.spec.sfreq)
+                ends.append(first + self.spec.n_times)
+        # Of the next sample of the grid, one of the source is lacking at least.
+        due += [(end - 1 - self._ring.end) * ratio + 1 for end in ends]
+        return max(1, int(min(due)))
+
     def push(self, chunk: Chunk | None, markers: Sequence[Marker] = ()) -> list[Epoch]:
         """Take the next samples and markers, give the epochs that they complete.
 

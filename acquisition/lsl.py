@@ -21,7 +21,7 @@ from acquisition.stall import StallTimer
 from acquisition.stream_info import Honesty, StreamInfo
 
 _PARAMETERS = ("name", "type", "source_id", "timeout", "markers", "session")
-_CHUNK_S = 0.002  # waited for before a pull takes all that is there
+_CHUNK_S = 0.04  # waited for, unless an epoch needs less
 _AT_ONCE = 4096  # samples at most, so that a backlog is taken in few readings
 _BUFFER_S = 60
 _ANSWER_S = 3.0  # for each question to a stream that is announced
@@ -98,9 +98,9 @@ class LSLSource:
     def info(self) -> StreamInfo:
         return self._info
 
-    def read(self, timeout: float) -> Reading:
-        """Wait at most `timeout` seconds for 2 ms of samples, and take all that is there."""
-        samples, timestamps = self._pull(timeout)
+    def read(self, timeout: float, n_due: int | None = None) -> Reading:
+        """Wait at most `timeout` seconds for 40 ms of samples, or for `n_due`."""
+        samples, timestamps = self._pull(timeout, n_due)
         now = time.monotonic()
         markers = tuple(self._markers.take())
         if len(timestamps):
@@ -127,7 +127,7 @@ class LSLSource:
         self._markers.close()
         self._inlet = self._probe = None  # pylsl closes an inlet with its last reference
 
-    def _pull(self, timeout: float) -> tuple[np.ndarray, np.ndarray]:
+    def _pull(self, timeout: float, n_due: int | None) -> tuple[np.ndarray, np.ndarray]:
         nothing = np.zeros((0, 0)), np.zeros(0)
         if self._inlet is None:
             time.sleep(min(timeout, 0.1))
@@ -136,10 +136,11 @@ class LSLSource:
         # Without a pull for longer than the inlet's buffer, liblsl drops the oldest silently.
         self._has_lost = self._has_lost or now - self._t_pulled > _BUFFER_S
         self._t_pulled = now
-        n = max(1, round(_CHUNK_S * self.info.sfreq * self._speed))
+        n_chunk = max(1, round(_CHUNK_S * self.info.sfreq * self._speed))
+        n = min(n_chunk, n_due or n_chunk, _AT_ONCE)
         try:
             samples, times = self._inlet.pull_chunk(
-                timeout=timeout, max_samples=_AT_ONCE, min_samples=min(n, _AT_ONCE), as_numpy=True
+                timeout=timeout, max_samples=_AT_ONCE, min_samples=n, as_numpy=True
             )
             if len(times) and self._has_long_step(times + self._offset):
                 # A burst that waited somewhere shows that it is one only as a whole.

@@ -126,8 +126,8 @@ class RecordingSource:
     def info(self) -> StreamInfo:
         return self._recording.info
 
-    def read(self, timeout: float) -> Reading:
-        """Wait for the next chunk; the first call starts the replay."""
+    def read(self, timeout: float, _n_due: int | None = None) -> Reading:
+        """Wait for the next chunk, as a headset sends it; the first call starts the replay."""
         if self._replay is None:
             self._replay = Replay(self._recording, self._now(), self._speed, self._is_looped)
         wait = min(timeout, self._replay.t_next - self._now())

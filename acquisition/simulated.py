@@ -50,16 +50,14 @@ class SimulatedSource:
     # 40 ms: three chunks to an epoch's hop, and few enough calls to be cheap.
     chunk_times = 10
 
-    def read(self, timeout: float) -> Reading:
-        due = self._start + (self._read + self.chunk_times) / SFREQ / self._speed
+    def read(self, timeout: float, n_due: int | None = None) -> Reading:
+        n_least = min(self.chunk_times, n_due or self.chunk_times)
+        due = self._start + (self._read + n_least) / SFREQ / self._speed
         if (wait := due - self._now()) > 0:
             self._sleep(min(wait, timeout))
             if wait > timeout:
                 return Reading()
-        n = max(
-            self.chunk_times, int((self._now() - self._start) * SFREQ * self._speed) - self._read
-        )
-        n -= n % self.chunk_times
+        n = max(n_least, int((self._now() - self._start) * SFREQ * self._speed) - self._read)
         while self._data.shape[1] < n:
             block, events = self._subject.next_block()
             self._data = np.concatenate((self._data, block), axis=1)

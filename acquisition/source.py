@@ -90,10 +90,15 @@ class Source(Protocol):
     @property
     def info(self) -> StreamInfo: ...
 
-    def read(self, timeout: float) -> Reading:
+    def read(self, timeout: float, n_due: int | None = None, /) -> Reading:
         """Wait at most `timeout` seconds for samples; raise SourceError if none can ever come.
 
         A source that stalls or reconnects says so in the reading and goes on trying.
+
+        Parameters
+        ----------
+        n_due : how many samples complete an epoch. A source that chooses how much it gives at
+            once gives some 40 ms, which is cheap, or this if it is less, and no later.
         """
         ...
 

@@ -121,7 +121,7 @@ class Acquisition:
     def run(self, stop: threading.Event) -> None:
         """Go on until `stop` is set; a recording that has ended leaves the rest running."""
         while not stop.is_set():
-            reading = self._source.read(READ_TIMEOUT)
+            reading = self._source.read(READ_TIMEOUT, self._stream.n_due)
             self.take_in(reading)
             if reading.state == "finished":
                 # Nothing more will come; what is on the page stays.

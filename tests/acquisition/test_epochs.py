@@ -61,6 +61,26 @@ def same(a: Sequence[Epoch], b: Sequence[Epoch]) -> None:
         np.testing.assert_allclose(one.data, other.data, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("sfreq", [250.0, 256.0, 1000.0, 125.0])
+def test_no_epoch_is_complete_before_what_is_due_has_come(sfreq: float) -> None:
+    """Reading as much as is due, or a chunk if that is less, an epoch's last sample comes last."""
+    data = recording(16, sfreq)
+    markers = [Marker(T0 + t, "onset/cat") for t in (5.0, 8.21, 9.99)]
+    reader, at, n_reads, waits = stream(sfreq), 0, 0, []
+    n_chunk = round(0.04 * sfreq)
+    while at < data.shape[1]:
+        n_due = reader.n_due
+        n = min(n_chunk, n_due)
+        here = [m for m in markers if at <= (m.timestamp - T0) * sfreq < at + n]
+        epochs = reader.push(chunk(data, at, at + n, sfreq), here)
+        at, n_reads = at + n, n_reads + 1
+        waits += [T0 + (at - 1) / sfreq - e.t_last for e in epochs]
+    assert len(waits) > 20
+    assert max(waits) < 1e-6
+    # Most readings are whole chunks all the same.
+    assert n_reads < 2.2 * data.shape[1] / n_chunk
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     lengths=st.lists(st.integers(0, 700), max_size=15),

@@ -48,6 +48,14 @@ def test_samples_do_not_depend_on_how_they_are_read() -> None:
     assert [c.first_sample for c in chunks] == list(range(0, 600, 10))
 
 
+def test_what_is_due_is_not_waited_for_longer() -> None:
+    source, clock = source_of(SimulatedSubject(seed=1))
+    start = clock.t
+    lengths = [source.read(1.0, n_due).chunks[0].n_times for n_due in (3, 1, 40, None)]
+    assert lengths == [3, 1, 10, 10]
+    assert clock.t - start == pytest.approx(24 / SFREQ)
+
+
 def test_source_runs_in_real_time_and_says_it_is_simulated() -> None:
     source, clock = source_of(SimulatedSubject(seed=1))
     assert source.info.honesty == "simulated"

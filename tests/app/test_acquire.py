@@ -45,7 +45,7 @@ class Listed:
         self.info = info
         self._readings = iter(readings)
 
-    def read(self, timeout: float) -> Reading:
+    def read(self, timeout: float, _n_due: int | None = None) -> Reading:
         reading = next(self._readings, None)
         if reading is None:
             raise SourceError("The device is gone. Plug it in again.")
