@@ -27,7 +27,8 @@ from models.training.pretrain import pretrain
 from models.training.scorers import Classifier, NotMeasured, Scorers
 from models.training.trials import Options
 
-SCORE = "n_way_label_top_1"
+# Of the painted picture, and of the EEG's embedding without one.
+SCORES = {"painted": "n_way_label_top_1", "nearest concept": "nearest_concept"}
 CONDITIONS = ("EEG", "shuffled EEG", "noise EEG", "zero EEG")
 
 
@@ -76,8 +77,13 @@ VARIANTS = (
 )
 
 
-def choose_variants(names: str) -> list[Variant]:
+def choose_variants(names: str, is_pretrained: bool = False) -> list[Variant]:
     """The variants that are named, separated by semicolons; all if none is.
+
+    Parameters
+    ----------
+    is_pretrained : whether all begin with one encoder that is there already; those that differ
+        in how theirs is pre-trained are none then.
 
     Raises
     ------
@@ -88,7 +94,17 @@ def choose_variants(names: str) -> list[Variant]:
     known = {variant.title: variant for variant in VARIANTS}
     if unknown := [name for name in wanted if name not in known]:
         raise TrainingError(f"There is no variant '{unknown[0]}'. Choose from: {'; '.join(known)}.")
-    return [known[name] for name in wanted] or list(VARIANTS)
+    variants = [known[name] for name in wanted] or list(VARIANTS)
+    if not is_pretrained:
+        return variants
+    full = VARIANTS[0].mask_ratio, VARIANTS[0].mlp_ratio
+    alike = [v for v in variants if (v.mask_ratio, v.mlp_ratio) == full]
+    if wanted and (other := next((v for v in variants if v not in alike), None)):
+        raise TrainingError(
+            f"The variant '{other.title}' is about pre-training, and --encoder gives an encoder "
+            "that is pre-trained. Leave one of them out."
+        )
+    return alike
 
 
 def stage_configs(
@@ -97,7 +113,7 @@ def stage_configs(
     """Settings of the two stages of a variant."""
     values = {f.name: getattr(config, f.name) for f in fields(FinetuneConfig)}
     tuned = replace(FinetuneConfig(**values), seed=seed, **dict(variant.changes))
-    if variant.mask_ratio is None:
+    if variant.mask_ratio is None or config.encoder:
         return None, tuned
     trained = PretrainConfig(
         steps=config.pretrain_steps,
@@ -148,14 +164,15 @@ def run_variant(
     nothing = NotMeasured("not part of the ablation")
     scorers = Scorers(classifier, nothing, nothing)
     evaluation = evaluate(load_bundle(bundle), data, folder / "evaluation", options, scorers)
-    metric = evaluation.metrics[SCORE]
-    if isinstance(metric, NotMeasured):
-        raise TrainingError(f"The pictures cannot be scored: {metric.reason}.")
-    found = {
-        "title": metric.title,
-        "chance": metric.chance,
-        "scores": {name: asdict(metric.scores[name]) for name in CONDITIONS},
-    }
+    found = {}
+    for by, name in SCORES.items():
+        metric = evaluation.metrics[name]
+        if isinstance(metric, NotMeasured):
+            if by == "painted":
+                raise TrainingError(f"The pictures cannot be scored: {metric.reason}.")
+            continue
+        scores = {condition: asdict(metric.scores[condition]) for condition in CONDITIONS}
+        found[by] = {"title": metric.title, "chance": metric.chance, "scores": scores}
     # Last, and whole at once: its presence says that the variant is done.
     partial = result.with_suffix(".partial")
     partial.write_text(json.dumps(found, indent=2), encoding="utf-8")
@@ -166,8 +183,8 @@ def run_variant(
 def over_seeds(scores: list[dict[str, float]]) -> tuple[float, float, float]:
     """Mean over seeds and its 95 % interval.
 
-    The seeds saw the same trials, so the trials' variance stays while that between seeds is
-    divided by their number.
+    Seeds may have seen the same trials, so the trials' variance stays while that between seeds
+    is divided by their number.
 
     >>> over_seeds([{"value": 0.5, "low": 0.4, "high": 0.6}])
     (0.5, 0.4, 0.6)
@@ -186,18 +203,18 @@ def markdown(rows: list[dict[str, Any]], heading: str) -> str:
         "",
         heading,
         "",
-        "| variant | " + " | ".join(CONDITIONS) + " | chance | seeds | paper |",
-        "| --- | " + "---: | " * (len(CONDITIONS) + 3),
+        "| variant | scored by | " + " | ".join(CONDITIONS) + " | chance | seeds | paper |",
+        "| --- | --- | " + "---: | " * (len(CONDITIONS) + 3),
     ]
     for row in rows:
-        cells = [
-            f"{mean:.1%} ({low:.1%} to {high:.1%})" for mean, low, high in row["scores"].values()
-        ]
-        paper = "–" if row["paper"] is None else f"{row['paper']} %"
-        lines.append(
-            f"| {row['variant']} | {' | '.join(cells)} | {row['chance']:.1%} | {row['seeds']} "
-            f"| {paper} |"
-        )
+        for by, found in row["scores"].items():
+            cells = [f"{mean:.1%} ({low:.1%} to {high:.1%})" for mean, low, high in found.values()]
+            # The paper's figure is of painted pictures.
+            has_none = row["paper"] is None or by != "painted"
+            lines.append(
+                f"| {row['variant']} | {by} | {' | '.join(cells)} | {row['chance']:.1%} "
+                f"| {row['seeds']} | {'–' if has_none else str(row['paper']) + ' %'} |"
+            )
     return "\n".join([*lines, ""])
 
 
@@ -224,7 +241,7 @@ def ablate(
     ------
     TrainingError, PreparedSetError, ScorerError
     """
-    variants = choose_variants(config.variants)
+    variants = choose_variants(config.variants, bool(config.encoder))
     data = PreparedSet(prepared)
     rows: list[dict[str, Any]] = []
     text = ""
@@ -235,21 +252,26 @@ def ablate(
             )
             for seed in range(config.seed, config.seed + config.n_seeds)
         ]
-        scores = {name: over_seeds([f["scores"][name] for f in found]) for name in CONDITIONS}
+        scores = {
+            by: {name: over_seeds([f[by]["scores"][name] for f in found]) for name in CONDITIONS}
+            for by in found[0]
+        }
         rows.append(
             {
                 "variant": variant.title,
                 "scores": scores,
-                "chance": found[0]["chance"],
+                "chance": found[0]["painted"]["chance"],
                 "seeds": len(found),
                 "paper": variant.paper,
             }
         )
         heading = (
-            f"{data.spec.get('honesty', 'unlabelled')} EEG, {found[0]['title']} by "
-            f"{classifier.name}, {found[0]['scores']['EEG']['n']} held-out trials; mean over seeds "
-            "with its 95 % interval. The last column is the paper's Table 2 (50-way, real EEG in "
-            "a block design): another task, so only the order can be compared."
+            f"{data.spec.get('honesty', 'unlabelled')} EEG; painted: "
+            f"{found[0]['painted']['title']} by {classifier.name}; nearest concept: to the EEG's "
+            f"embedding, without a picture; {found[0]['painted']['scores']['EEG']['n']} held-out "
+            "trials of each seed; mean over seeds with its 95 % interval. The last column is the "
+            "paper's Table 2 (50-way, real EEG in a block design): another task, so only the "
+            "order can be compared."
         )
         text = markdown(rows, heading)
         result = {"heading": heading, "config": asdict(config), "rows": rows}

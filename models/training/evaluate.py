@@ -141,8 +141,10 @@ def name_by_concepts(
     return Naming("the concept nearest to the EEG", label)
 
 
-def by_concepts(c: Comparison, pipeline: EEGToImagePipeline, names: list[str]) -> Metric:
-    """Whether the concept nearest to the EEG is the label."""
+def by_concepts(
+    c: Comparison, pipeline: EEGToImagePipeline, names: list[str], n_labels: int
+) -> Metric:
+    """Whether the concept nearest to the EEG is the label, one of `n_labels` in the set."""
     named = {}
     for painted, shards in c.painted.items():
         naming = name_by_concepts(pipeline, shards["clip_embeds"], names)
@@ -151,7 +153,7 @@ def by_concepts(c: Comparison, pipeline: EEGToImagePipeline, names: list[str]) -
     return c.metric(
         "nearest concept",
         "the concept nearest to the EEG is the label; the pictures take no part",
-        1 / len(names),
+        1 / n_labels,
         lambda painted, rows: (named[painted][rows] == c.trials.label).astype(float),
     )
 
@@ -383,7 +385,7 @@ def evaluate(
     else:
         found, naming = by_classifier(c, scorers.classifier, names, labels)
     if isinstance(nearest, Naming):
-        found["nearest_concept"] = by_concepts(c, pipeline, names)
+        found["nearest_concept"] = by_concepts(c, pipeline, names, len(labels))
     else:
         found["nearest_concept"] = nearest
     if isinstance(scorers.classifier, JudgeClassifier):

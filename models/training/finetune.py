@@ -200,18 +200,25 @@ def load_encoder(config: FinetuneConfig, seen: SeenEpochs, folder: Path) -> EEGE
 def build_conditioner(
     encoder: EEGEncoder, unet: UNet2DConditionModel, clip_dim: int, config: FinetuneConfig
 ) -> EEGConditioner:
-    """The conditioner beside the pre-trained encoder, or one with random weights."""
-    if config.encoder and (started := read_conditioner(Path(config.encoder))):
+    """The conditioner beside the pre-trained encoder, or one with random weights.
+
+    Where h is to read something else than it did there, h alone begins anew.
+    """
+    started = read_conditioner(Path(config.encoder)) if config.encoder else None
+    if started and started.config.clip_from == config.clip_from:
         return started
     conditioner: EEGConditioner = EEGConditioner(
         encoder.n_tokens,
         encoder.config.embed_dim,
-        config.n_context,
+        started.config.n_context if started else config.n_context,
         unet.config.cross_attention_dim,
         4 * unet.config.block_out_channels[0],
         clip_dim,
         config.clip_from,
     )
+    if started:
+        for name in ("channel_mapper", "dim_mapper", "time_mapper"):
+            getattr(conditioner, name).load_state_dict(getattr(started, name).state_dict())
     return conditioner
 
 

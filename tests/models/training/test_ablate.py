@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from models.conditioner import EEGConditioner
 from models.errors import TrainingError
 from models.training import ablate as module
 from models.training.ablate import VARIANTS, ablate, choose_variants, over_seeds, stage_configs
@@ -70,14 +72,54 @@ def test_the_variants_that_are_asked_for_run_once_and_stand_beside_the_papers_nu
     ]
     for row in rows:
         assert row["chance"] == 0.25
-        assert set(row["scores"]) == {"EEG", "shuffled EEG", "noise EEG", "zero EEG"}
-    assert "| full |" in text
-    assert "45.8 %" in text
+        assert set(row["scores"]) == {"painted", "nearest concept"}
+        for scores in row["scores"].values():
+            assert set(scores) == {"EEG", "shuffled EEG", "noise EEG", "zero EEG"}
+    lines = [line for line in text.splitlines() if line.startswith("| full |")]
+    assert [line.split("|")[2].strip() for line in lines] == ["painted", "nearest concept"]
+    # Of pictures, as the paper's.
+    assert ["45.8 %" in line for line in lines] == [True, False]
     assert "simulated EEG" in text
     # "full" and "without CLIP" share an encoder for each seed.
     assert len(list(tmp_path.glob("msm-*"))) == 2
     monkeypatch.setattr(module, "finetune", lambda *_: pytest.fail("trained again"))
     assert ablate(folder / "set", tmp_path, settings, ByColour()) == text
+
+
+def test_all_begin_with_an_encoder_that_is_given(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ablate(folder / "set", tmp_path / "first", config(folder, "full"), ByColour())
+    encoder = tmp_path / "first" / "full-seed0" / "bundle"
+    monkeypatch.setattr(module, "pretrain", lambda *_: pytest.fail("pre-trained again"))
+    begun = replace(config(folder), encoder=str(encoder), n_seeds=1)
+    assert [v.title for v in choose_variants("", is_pretrained=True)] == [
+        "full",
+        "without CLIP",
+        "encoder only",
+        "attention only",
+        "attention only, without CLIP",
+        "h on the tokens, as the code",
+        "with a contrast",
+    ]
+    with pytest.raises(TrainingError, match=r"'mask ratio 0\.25' is about pre-training"):
+        ablate(folder / "set", tmp_path, replace(begun, variants="mask ratio 0.25"), ByColour())
+    for name in ("full", "h on the tokens, as the code"):
+        ablate(folder / "set", tmp_path / "next", replace(begun, variants=name), ByColour())
+    # h alone begins anew where it is to read something else.
+    was, same, other = (
+        EEGConditioner.from_pretrained(bundle / "conditioner").state_dict()
+        for bundle in (
+            encoder,
+            tmp_path / "next" / "full-seed0" / "bundle",
+            tmp_path / "next" / "h-on-the-tokens-as-the-code-seed0" / "bundle",
+        )
+    )
+    for name in ("dim_mapper.weight", "channel_mapper.0.weight"):
+        # Two steps from where it began.
+        for now in (same, other):
+            assert 0 < (now[name] - was[name]).abs().max() < 1e-3
+    assert was["mapping.fc.weight"].shape != other["mapping.fc.weight"].shape
 
 
 def test_each_variant_changes_what_its_name_says(folder: Path) -> None:
