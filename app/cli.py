@@ -231,6 +231,34 @@ def distill(
     distill(find_bundle(str(bundle)), prepared, out, config, say)
 
 
+@app.command("few-steps")
+@takes_settings()
+def few_steps(
+    _settings: Settings,
+    bundle: Annotated[str, typer.Argument(help="Folder of a bundle of Stable Diffusion 1.5.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the new bundle; it must not exist.")],
+    lora: Annotated[
+        str,
+        typer.Option(
+            help="LCM-LoRA for the U-Net, a folder or a name on the Hub as "
+            "latent-consistency/lcm-lora-sdv1-5; none: the U-Net stays as it is."
+        ),
+    ] = "",
+    vae: Annotated[
+        str,
+        typer.Option(
+            help="Small autoencoder in the VAE's place, a folder or a name on the Hub as "
+            "madebyollin/taesd; none: the VAE stays."
+        ),
+    ] = "",
+    steps: Annotated[int, typer.Option(min=1, max=8, help="Of the sampler.")] = 2,
+) -> None:
+    """Make a bundle paint in few steps with what others have distilled."""
+    from app.few_steps import make_few_steps
+
+    make_few_steps(bundle, out, lora, vae, steps, say)
+
+
 app.add_typer(scale_model.app, name="scale-model")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ TURNED_ON = 16_384
 STRAY_WEIGHT = 1e-4
 START_TEMPERATURE = 0.05
 HELD_OUT = "held_out.safetensors"
+# A bundle's card tells how its weights were made; those of a variant are others.
+CARD = "README.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +222,19 @@ def write_bundle(
         "guidance_scale": sampler.guidance_scale,
     }
     (out / "painter.json").write_text(json.dumps(painter) + "\n", encoding="utf-8")
+
+
+def save_variant(out: Path, pipeline: EEGToImagePipeline, bundle: Path, sampler: Sampler) -> None:
+    """Write a bundle, with whatever else than weights and its card the one it is made of holds."""
+    epoch_spec = json.loads((bundle / "epoch_spec.json").read_text(encoding="utf-8"))
+    write_bundle(out, pipeline, epoch_spec, sampler)
+    for path in bundle.iterdir():
+        if path.name == CARD or (out / path.name).exists():
+            continue
+        if path.is_dir():
+            shutil.copytree(path, out / path.name)
+        else:
+            shutil.copy(path, out)
 
 
 def save_bundle(

@@ -7,8 +7,6 @@ U-Net; see `models.training.consistency`. Encoder and conditioner stay as they a
 from __future__ import annotations
 
 import copy
-import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from models.errors import PreparedSetError, TrainingError
 from models.keyframes import KeyframePainter
 from models.pipeline import EEGToImagePipeline, fixed_noise
 from models.training.base import check_prediction, encode_set
-from models.training.bundle import Sampler, read_held_out, write_bundle
+from models.training.bundle import Sampler, read_held_out, save_variant
 from models.training.config import DistillConfig
 from models.training.consistency import DistillTask
 from models.training.prepared import PreparedSet
@@ -31,8 +29,6 @@ from models.training.stage import processes, run_stage
 # Held-out epochs that are painted at each checkpoint, and in how many steps.
 HELD_OUT = 32
 FEW_STEPS = (1, 2, 4)
-# A bundle's card tells how its weights were made; these are others.
-CARD = "README.md"
 
 
 class Likeness:
@@ -206,18 +202,5 @@ def distill(
         distilled = EEGToImagePipeline(
             **pipeline.components | {"unet": unet, "scheduler": scheduler}
         )
-        save_distilled(out / "bundle", distilled, bundle, Sampler(config.sampler_steps))
+        save_variant(out / "bundle", distilled, bundle, Sampler(config.sampler_steps))
         say(f"{out / 'bundle'} holds the bundle: phosphene serve --bundle {out / 'bundle'}")
-
-
-def save_distilled(out: Path, pipeline: EEGToImagePipeline, bundle: Path, sampler: Sampler) -> None:
-    """Write a bundle, with whatever else than weights and its card the teacher's `bundle` holds."""
-    epoch_spec = json.loads((bundle / "epoch_spec.json").read_text(encoding="utf-8"))
-    write_bundle(out, pipeline, epoch_spec, sampler)
-    for path in bundle.iterdir():
-        if path.name == CARD or (out / path.name).exists():
-            continue
-        if path.is_dir():
-            shutil.copytree(path, out / path.name)
-        else:
-            shutil.copy(path, out)
