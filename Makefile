@@ -19,13 +19,14 @@ NPM := $(shell command -v npm 2>/dev/null)
 .DEFAULT_GOAL := help
 # Two setups of one environment would be in each other's way.
 .NOTPARALLEL:
-.PHONY: help setup demo test bench lint clean stale
+.PHONY: help setup demo test bench bench-gpu lint clean stale
 
 help:
 	@echo 'make demo    set up everything and show the simulated subject'\''s pictures in a browser'
 	@echo 'make test    set up what tests need and run them all'
 	@echo 'make setup   only set up: .venv with the command .venv/bin/phosphene'
 	@echo 'make bench   measure speed on this machine; tables in runs/bench'
+	@echo 'make bench-gpu  the same of Stable Diffusion 1.5 on its GPU, with random weights'
 	@echo 'make lint    ruff, mypy --strict, and tsc on the pages'
 	@echo 'make clean   remove .venv, node_modules and caches'
 
@@ -55,6 +56,9 @@ test: $(VENV)/.ready-test
 bench: $(VENV)/.ready-test
 	@sh scripts/browser.sh
 	@exec $(BIN)/python -m benchmarks $(ARGS)
+
+bench-gpu: $(VENV)/.ready-run
+	@exec $(BIN)/python -m benchmarks.gpu $(ARGS)
 
 lint: $(VENV)/.ready-lint $(if $(NPM),node_modules/.package-lock.json)
 	$(BIN)/ruff check .

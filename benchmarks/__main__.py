@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -62,17 +63,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="for each stage")
     parser.add_argument(
         "--parts",
-        choices=("all", "stages", "viewers", "live", "training"),
+        choices=("all", "stages", "acquisition", "viewers", "live", "training"),
         default="all",
-        help="the stages of a frame, fifty viewers, sessions watched in Chromium, steps of "
-        "training at full size (some ten minutes), or all of it",
+        help="the stages of a frame, acquisition beside mne-lsl and pylsl, fifty viewers, sessions "
+        "watched in Chromium, steps of training at full size (some ten minutes), or all of it",
     )
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    every = {"stages", "viewers", "live", "training"}
+    every = {"stages", "acquisition", "viewers", "live", "training"}
     wanted = every & {arguments.parts} or every
     if "stages" in wanted:
-        live_stages(arguments)
+        write_rows(arguments, "bench", stage_rows)
+    if "acquisition" in wanted:
+        write_rows(arguments, "acquisition", acquisition_rows)
     if "viewers" in wanted:
         viewers.measure_both(arguments.out, 3 * arguments.seconds)
     if "live" in wanted:
@@ -91,17 +94,28 @@ def training_steps(out: Path) -> None:
     print(text)
 
 
-def live_stages(arguments: argparse.Namespace) -> None:
-    """Measure the live stages and write `bench.json` and `bench.md`."""
+def stage_rows(arguments: argparse.Namespace) -> list[Row]:
+    """The stages of a frame."""
+    return all_rows(arguments.bundle, arguments.threads, arguments.seconds)
+
+
+def acquisition_rows(arguments: argparse.Namespace) -> list[Row]:
+    """What comes from LSL."""
+    return acquisition.rows(4 * arguments.seconds)
+
+
+def write_rows(
+    arguments: argparse.Namespace, name: str, measured: Callable[[argparse.Namespace], list[Row]]
+) -> None:
+    """Measure, print a table, and write it as `name`.json and `name`.md."""
     import torch
 
     torch.set_num_threads(arguments.threads)
     rate = gflops(measure({"matmul": matmul()}, min(1.0, arguments.seconds))["matmul"])
-    rows = all_rows(arguments.bundle, arguments.threads, arguments.seconds)
-    rows += acquisition.rows(2 * arguments.seconds)
+    rows = measured(arguments)
     result = to_dict(rows, rate, arguments.threads)
-    (arguments.out / "bench.json").write_text(json.dumps(result, indent=2) + "\n")
-    (arguments.out / "bench.md").write_text(markdown(result))
+    (arguments.out / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+    (arguments.out / f"{name}.md").write_text(markdown(result))
     print(markdown(result))
 
 

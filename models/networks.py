@@ -37,7 +37,7 @@ class Networks(Protocol):
         context: torch.Tensor,
         time_embedding: torch.Tensor,
     ) -> torch.Tensor:
-        """The U-Net's output (n, 4, h, w) for latents at the timestep `t` (1,)."""
+        """The U-Net's output (n, 4, h, w) for latents at timesteps `t`, (n,) or (1,) for all."""
 
     def decode(self, latents: torch.Tensor) -> np.ndarray:
         """Latents (1, 4, h, w) to a picture (H, W, 3), uint8."""
@@ -180,7 +180,7 @@ def _example(pipeline: EEGToImagePipeline, n: int) -> tuple[torch.Tensor, ...]:
     time_dim = unet.time_embedding.linear_2.out_features
     return (
         torch.zeros(pipeline.latent_shape(n), dtype=unet.dtype, device=device),
-        torch.zeros(1, dtype=torch.int64, device=device),
+        torch.zeros(n, dtype=torch.int64, device=device),
         torch.zeros(n, conditioner.n_context, width, dtype=unet.dtype, device=device),
         torch.zeros(n, time_dim, dtype=unet.dtype, device=device),
     )
@@ -215,7 +215,14 @@ class OpenVinoNetworks:
         self._unet = _compiled(unet, inputs, config, folder)
         self._decoder = _compiled(decoder, (inputs[0][:1],), config, folder)
 
-    def predict(self, *inputs: torch.Tensor) -> torch.Tensor:
+    def predict(
+        self,
+        latents: torch.Tensor,
+        t: torch.Tensor,
+        context: torch.Tensor,
+        time_embedding: torch.Tensor,
+    ) -> torch.Tensor:
+        inputs = (latents, t.expand(len(latents)).contiguous(), context, time_embedding)
         out = self._unet.infer([x.numpy() for x in inputs], share_inputs=True, share_outputs=True)
         # The next call writes where this one wrote.
         return torch.from_numpy(out[0].copy())

@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +38,27 @@ ANCHORING = 0.25
 # Seconds in which keyframes follow each other where nothing better is affordable.
 KEYFRAME_FADE = 1 / 3
 State = Literal["painted", "interpolated"]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What the U-Net is asked for one picture.
+
+    Attributes
+    ----------
+    latents, t, context, time_embedding : see `models.networks.Networks.predict`, of one row.
+    """
+
+    latents: torch.Tensor
+    t: torch.Tensor
+    context: torch.Tensor
+    time_embedding: torch.Tensor
+
+
+# Asks for calls one after the other, is sent what each predicts, and ends with latents, or with
+# how many calls it made.
+Asking = Generator[Call, torch.Tensor, torch.Tensor]
+Moving = Generator[Call, torch.Tensor, int]
 
 # The loop stands still when latents change by less than this share of their length in the time
 # of `ANCHORING`: about so much is then left of the way.
@@ -117,19 +140,32 @@ class StreamPainter:
         if not self.is_moving:
             return None
         begun = time.perf_counter()
+        [n_calls] = answer([self.ask(dt)], self._networks.predict, 1)
+        return self.finish(n_calls, time.perf_counter() - begun)
+
+    def ask(self, dt: float) -> Moving:
+        """Ask for what the next frame takes, `dt` seconds after the one before."""
         self._dt += dt
-        n_calls = 0
-        if not self._queue:
-            n_calls = self._move(self._ladder.rung, self._dt)
-            self._dt = 0.0
-        called = time.perf_counter()
+        if self._queue:
+            return 0
+        dt, self._dt = self._dt, 0.0
+        return (yield from self._move(self._ladder.rung, dt))
+
+    def finish(self, n_calls: int, in_calls: float) -> Frame:
+        """The frame whose calls were answered.
+
+        Parameters
+        ----------
+        n_calls, in_calls : of the U-Net, and the seconds that they took.
+        """
+        begun = time.perf_counter()
         latents, state = self._queue.popleft()
         rgb = self._networks.decode(latents)
-        ended = time.perf_counter()
-        self._ladder.took(n_calls, called - begun, ended - called)
-        return Frame(rgb, state, 1e3 * (ended - begun))
+        in_decoding = time.perf_counter() - begun
+        self._ladder.took(n_calls, in_calls, in_decoding)
+        return Frame(rgb, state, 1e3 * (in_calls + in_decoding))
 
-    def _move(self, rung: Rung, dt: float) -> int:
+    def _move(self, rung: Rung, dt: float) -> Moving:
         """Queue the next frame, or two; how often the U-Net was called."""
         assert self._follower is not None
         speed = self._follower.step(dt)
@@ -139,14 +175,15 @@ class StreamPainter:
         self._is_new = False
         if self._target is not None and is_due:
             # The loop goes on from it; a keyframe must do as it is.
-            n_calls += self._set_anchor(self._target, [] if rung.calls else self._levels[1:2])
+            more = [] if rung.calls else self._levels[1:2]
+            n_calls += yield from self._set_anchor(self._target, more)
             self._target = None
         before = self._latents
         if rung.calls:
             level = sum(speed >= least for least in SPEEDS)
             # The noisiest first; where little moves there is but one.
             levels = self._levels[max(0, level + 1 - rung.calls) : level + 1][::-1]
-            self._latents = self._loop(levels, dt)
+            self._latents = yield from self._loop(levels, dt)
             n_calls += len(levels)
             if rung.is_halved:
                 self._queue.append((slerp(before, self._latents, 0.5), "interpolated"))
@@ -162,19 +199,19 @@ class StreamPainter:
             self._queue.append((self._latents, "painted" if self._is_still else "interpolated"))
         return n_calls
 
-    def _set_anchor(self, target: Conditioning, more: list[torch.Tensor]) -> int:
+    def _set_anchor(self, target: Conditioning, more: list[torch.Tensor]) -> Moving:
         """Paint the newest epoch from nothing but noise, in one step and `more`."""
         is_first = not self._anchor.any()
-        self._anchor = self._clean(self._noise, self._noisiest, target)
+        self._anchor = yield from self._clean(self._noise, self._noisiest, target)
         for t in more:
             noisy = self._consistency.noisy(self._anchor, self._noise, t)
-            self._anchor = self._clean(noisy, t, target)
+            self._anchor = yield from self._clean(noisy, t, target)
         if is_first:
             self._latents, self._colours = self._anchor, _statistics(self._anchor)
         self._origin, self._faded = self._latents, 0.0
         return 1 + len(more)
 
-    def _loop(self, levels: list[torch.Tensor], dt: float) -> torch.Tensor:
+    def _loop(self, levels: list[torch.Tensor], dt: float) -> Asking:
         """Once around: towards the anchor, noisy, and clean under the conditioning of now."""
         assert self._follower is not None
         conditioning = self._follower.conditioning()
@@ -184,19 +221,100 @@ class StreamPainter:
         self._colours = self._colours + share * (wanted - self._colours)
         for t in levels:
             noisy = self._consistency.noisy(latents, self._noise, t)
-            latents = self._clean(noisy, t, conditioning)
+            latents = yield from self._clean(noisy, t, conditioning)
         # Without this colours drift, a little each time around.
         mean, std = _statistics(latents).unbind()
         wanted_mean, wanted_std = self._colours.unbind()
         return (latents - mean) / std * wanted_std + wanted_mean
 
-    def _clean(self, noisy: torch.Tensor, t: torch.Tensor, told: Conditioning) -> torch.Tensor:
+    def _clean(self, noisy: torch.Tensor, t: torch.Tensor, told: Conditioning) -> Asking:
         dtype = self._pipeline.unet.dtype
-        predicted = self._networks.predict(
+        predicted = yield Call(
             noisy.to(dtype), t, told.context.to(dtype), told.time_embedding.to(dtype)
         )
         out: torch.Tensor = self._consistency(noisy, predicted.float(), t)
         return out
+
+
+def answer(
+    asking: Sequence[Moving], predict: Callable[..., torch.Tensor], n_rows: int
+) -> list[int]:
+    """Answer all at once, call by call, until none asks any more.
+
+    Parameters
+    ----------
+    asking : `n_rows` at most.
+    predict : the networks', of `n_rows` rows; those that nobody asks for are computed in vain.
+
+    Returns
+    -------
+    how many calls each made.
+    """
+    counts = [0] * len(asking)
+    waiting: dict[int, Call] = {}
+    sent: dict[int, torch.Tensor | None] = dict.fromkeys(range(len(asking)))
+    while sent:
+        waiting.clear()
+        for i, predicted in sent.items():
+            try:
+                # A generator begins with None.
+                waiting[i] = asking[i].send(predicted)  # type: ignore[arg-type]
+            except StopIteration as end:
+                counts[i] = end.value
+        calls = list(waiting.values())
+        if not calls:
+            break
+        rows = calls + calls[:1] * (n_rows - len(calls))
+        out = predict(
+            torch.cat([c.latents for c in rows]),
+            torch.cat([c.t for c in rows]),
+            torch.cat([c.context for c in rows]),
+            torch.cat([c.time_embedding for c in rows]),
+        )
+        sent = {i: out[row : row + 1] for row, i in enumerate(waiting)}
+    return counts
+
+
+class PainterGroup:
+    """Painters of several sessions that share the calls of one U-Net.
+
+    At every tick those that are due are painted together, and nobody waits for another: who has
+    nothing to paint then takes part in the next.
+
+    Parameters
+    ----------
+    painters : one for each session, of the same pipeline.
+    networks : that compute as many rows a call.
+    """
+
+    def __init__(self, painters: Sequence[StreamPainter], networks: Networks) -> None:
+        self._painters, self._networks = painters, networks
+
+    @torch.inference_mode()
+    def step(self, dts: Sequence[float | None]) -> list[Frame | None]:
+        """The next frame of each session.
+
+        Parameters
+        ----------
+        dts : seconds since each one's frame before; None for one that is not due.
+
+        Returns
+        -------
+        a frame for each; None where none was due or the last is held.
+        """
+        due = [
+            (i, dt)
+            for i, (painter, dt) in enumerate(zip(self._painters, dts, strict=True))
+            if dt is not None and painter.is_moving
+        ]
+        begun = time.perf_counter()
+        asking = [self._painters[i].ask(dt) for i, dt in due]
+        counts = answer(asking, self._networks.predict, len(self._painters))
+        in_calls = time.perf_counter() - begun
+        frames: list[Frame | None] = [None] * len(self._painters)
+        for (i, _), n_calls in zip(due, counts, strict=True):
+            frames[i] = self._painters[i].finish(n_calls, in_calls)
+        return frames
 
 
 def _statistics(latents: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,9 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 
+from benchmarks import acquisition, gpu
 from benchmarks.__main__ import main
 from benchmarks.live import markdown as live_markdown
 from benchmarks.live import summarise
@@ -94,3 +96,32 @@ def test_viewers_are_served_and_timed() -> None:
     assert 30 < served.kilobytes < 50
     assert served.per_second > 2
     assert "| acknowledged |" in viewers_markdown({"acknowledged": served})
+
+
+def test_the_gpu_s_table_is_made_in_small_on_a_cpu() -> None:
+    result = gpu.measure_all(torch.device("cpu"), gpu.SMALL, (64,), 0.0, 64)
+    text = gpu.markdown(result)
+    for what in (
+        "1 step(s) + TAESD",
+        "4 step(s) + TAESD",
+        "diffusers' loop, 4 step(s)",
+        "stream batch of 4 steps",
+        "painter, two steps, 4 session(s)",
+    ):
+        assert f"| 64 | {what} |" in text
+    rows = {row["what"]: row["p50_ms"] for row in result["rows"]["64"]}
+    # Four calls are not one.
+    assert rows["4 step(s) + TAESD"] > 1.5 * rows["1 step(s) + TAESD"]
+
+
+def test_without_a_gpu_the_table_says_that_nothing_was_measured() -> None:
+    assert "not measured" in gpu.markdown(None)
+
+
+def test_acquisition_stands_beside_mne_lsl_and_a_pull_alone() -> None:
+    chunk, latency = acquisition.rows(1.0)
+    assert chunk.beside == "mne-lsl's StreamLSL on the same stream"
+    assert chunk.beside_ms > 0
+    # Some thirty epochs a second arrived, each after its last sample was pushed.
+    assert latency.timing.n > 20
+    assert 0 < latency.beside_ms < latency.timing.p99_ms < 1000

@@ -17,7 +17,7 @@ from models.errors import BundleError, EpochShapeError
 from models.keyframes import KeyframePainter
 from models.ladder import RUNGS, TICK, Ladder, Rung
 from models.networks import EagerNetworks
-from models.painter import StreamPainter, open_painter, slerp
+from models.painter import PainterGroup, StreamPainter, open_painter, slerp
 from models.pipeline import EEGToImagePipeline, load_bundle
 from tests.tiny_bundle import make_distilled_bundle
 
@@ -271,3 +271,61 @@ def test_an_epoch_of_another_shape_is_refused(make: Make) -> None:
     with pytest.raises(EpochShapeError, match="not \\(16, 256\\)"):
         painter.aim(np.zeros((16, 256), np.float32))
     assert not painter.is_moving
+
+
+# Several sessions
+
+
+class Rows(EagerNetworks):
+    """Keeps how many rows each call had, and how many of their timesteps differ."""
+
+    def __init__(self, pipeline: EEGToImagePipeline) -> None:
+        super().__init__(pipeline)
+        self.rows: list[tuple[int, int]] = []
+
+    def predict(self, *inputs: torch.Tensor) -> torch.Tensor:
+        self.rows.append((len(inputs[0]), len(inputs[1].unique())))
+        return super().predict(*inputs)
+
+
+def test_sessions_that_share_calls_paint_what_each_paints_alone(
+    pipeline: EEGToImagePipeline, make: Make
+) -> None:
+    rungs = (RUNGS[0], RUNGS[1], RUNGS[-1])
+    alone = [make(rung)[0] for rung in rungs]
+    together = [make(rung)[0] for rung in rungs]
+    networks = Rows(pipeline)
+    group = PainterGroup(together, networks)
+    compared = 0
+    for tick in range(24):
+        for i in range(3):
+            # Each session has its own epochs, at its own times.
+            if tick % (5 + i) == i:
+                for painter in (alone[i], together[i]):
+                    painter.aim(epoch(10 * i + tick))
+        # The second one is due every second tick.
+        dts = [TICK, 2 * TICK if tick % 2 == 0 else None, TICK]
+        frames = group.step(dts)
+        for painter, dt, frame in zip(alone, dts, frames, strict=True):
+            expected = None if dt is None else painter.step(dt)
+            assert (frame is None) == (expected is None)
+            if frame and expected:
+                compared += 1
+                assert frame.state == expected.state
+                # A batch of another shape rounds otherwise.
+                assert np.abs(frame.rgb.astype(int) - expected.rgb).max() <= 1
+    assert compared > 40
+    assert {n for n, _ in networks.rows} == {3}, "one shape, whoever asks"
+    assert any(n_levels > 1 for _, n_levels in networks.rows)
+
+
+def test_who_rests_costs_a_group_nothing(pipeline: EEGToImagePipeline, make: Make) -> None:
+    painters = [make()[0] for _ in range(2)]
+    networks = Rows(pipeline)
+    group = PainterGroup(painters, networks)
+    assert group.step([TICK, TICK]) == [None, None]
+    assert networks.rows == []
+    painters[1].aim(epoch(0))
+    first, second = group.step([TICK, TICK])
+    assert first is None
+    assert second is not None
