@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class Seen:
     change : p50 and p95 of the mean absolute change in linear luminance between drawn frames.
     smoothness : the second over the first.
     n_drawn : frames drawn.
+    first_frame_s : from the start of the command to the first frame drawn.
     """
 
     first_use_ms: tuple[float, float, float]
@@ -52,6 +53,7 @@ class Seen:
     change: tuple[float, float]
     smoothness: float
     n_drawn: int
+    first_frame_s: float = 0.0
 
 
 def summarise(drawn: Sequence[Sequence[float]], latency: dict[str, float]) -> Seen:
@@ -98,6 +100,7 @@ def watch(arguments: Sequence[str], seconds: float) -> Seen:
         summary = Path(folder) / "summary.json"
         command = [sys.executable, "-m", "app", "serve", "--no-open-browser", "--port", "0"]
         command += ["--summary", str(summary), "--duration", str(seconds + SETTLING), *arguments]
+        t_begun = time.time()
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as session:
             assert session.stdout is not None
             address = next(filter(None, map(_address, session.stdout)), None)
@@ -110,6 +113,7 @@ def watch(arguments: Sequence[str], seconds: float) -> Seen:
                 page.goto(address)
                 page.get_by_role("dialog").get_by_role("button").click()
                 page.wait_for_timeout(1e3 * SETTLING)
+                first = page.evaluate("drawn[0]?.[0] ?? NaN")
                 page.evaluate("drawn.length = 0")
                 page.wait_for_timeout(1e3 * max(1.0, seconds - 12))
                 drawn = page.evaluate("drawn")
@@ -118,7 +122,8 @@ def watch(arguments: Sequence[str], seconds: float) -> Seen:
         latency = json.loads(summary.read_text(encoding="utf-8"))["latency_ms"]["drawn"]
     # The page's clock is the system's; samples are stamped by the session's.
     offset = time.time() - time.monotonic()
-    return summarise([[t, p, t_eeg + offset, *rest] for t, p, t_eeg, *rest in drawn], latency)
+    seen = summarise([[t, p, t_eeg + offset, *rest] for t, p, t_eeg, *rest in drawn], latency)
+    return replace(seen, first_frame_s=round(first - t_begun, 1))
 
 
 def _address(line: str) -> str:
@@ -132,8 +137,8 @@ def markdown(rows: dict[str, Seen], rate: float) -> str:
         f"Matrix products of float32 run at {rate:g} GFLOP/s on one core.",
         "",
         "| | first use p50/p95/p99, ms | displayed age p50/p95, ms | new frames a second: all the "
-        "time, moving | change of luminance p50, p95 | p95/p50 | frames drawn |",
-        "| --- | --- | --- | --- | --- | ---: | ---: |",
+        "time, moving | change of luminance p50, p95 | p95/p50 | frames drawn | first frame, s |",
+        "| --- | --- | --- | --- | --- | ---: | ---: | ---: |",
     ]
     for name, seen in rows.items():
         cells = [
@@ -143,6 +148,7 @@ def markdown(rows: dict[str, Seen], rate: float) -> str:
             ", ".join(f"{x:.4f}" for x in seen.change),
             f"{seen.smoothness:.1f}",
             str(seen.n_drawn),
+            f"{seen.first_frame_s:g}",
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.linalg import norm
 from PIL import Image
 from scipy import signal
 
@@ -17,12 +19,15 @@ from acquisition.montage import Montage
 from acquisition.simulated_subject import CH_NAMES
 from acquisition.source import Chunk
 from acquisition.stream_info import StreamInfo
+from app.bundle import read_epoch_spec
 from app.flash_guard import FlashGuard
 from app.messages import pack, unpack
-from benchmarks.measure import Timing, gflops, matmul, measure
+from benchmarks.measure import Timing, gflops, matmul, measure, summarise
 
 N_CHANNELS, SFREQ, CHUNK = 64, 1000.0, 8
 TICK = 1 / 30
+# Of a critically damped spring's time constant.
+HALF_OF_SPRING = 1.678
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +192,43 @@ def painting_rows(bundle: Path, threads: int, seconds: float) -> list[Row]:
     return [*rows, Row(whole, timings[whole], plain, timings[plain].p50_ms, note)]
 
 
+def response_rows(bundle: Path, threads: int, seconds: float) -> list[Row]:
+    """How long after an epoch's first frame the picture is half way to where it comes to rest.
+
+    In real time, as the worker steps the painter; epochs are noise and differ wholly. Of a
+    bundle that is not distilled, whose pictures have no way between them, nothing.
+    """
+    from models.follower import TAU
+    from models.painter import StreamPainter, open_painter
+
+    painter = open_painter(bundle, threads=threads, device="cpu")
+    if not isinstance(painter, StreamPainter):
+        return []
+    spec = read_epoch_spec(bundle)
+    rng = np.random.default_rng(0)
+    responses: list[float] = []
+    ends, before = time.perf_counter() + 4 * seconds, None
+    while time.perf_counter() < ends or len(responses) < 3:
+        painter.aim(rng.normal(size=(spec.n_channels, spec.n_times)).astype(np.float32))
+        frames, due = [], time.perf_counter()
+        begun = due
+        while painter.is_moving and due < begun + 1.5:
+            time.sleep(max(0.0, due - time.perf_counter()))
+            frame = painter.step(painter.period)
+            if frame is not None:
+                frames.append((time.perf_counter(), frame.rgb.astype(np.float32)))
+            due = max(due + painter.period, time.perf_counter())
+        end = frames[-1][1]
+        if before is not None:
+            there = [t for t, rgb in frames if norm(rgb - before) >= norm(rgb - end)]
+            responses.append(there[0] - frames[0][0])
+        before = end
+    what = "half of the way to a new epoch's picture, from its first frame on"
+    spring = "half of the way of the conditioning, by its spring"
+    beside = round(1e3 * HALF_OF_SPRING * TAU, 1)
+    return [Row(what, summarise(responses), spring, beside, f"{threads} thread(s)")]
+
+
 def _picture(seed: int, side: int) -> np.ndarray:
     small = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
     return np.asarray(Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC))
@@ -233,5 +275,6 @@ def all_rows(bundle: Path, threads: int, seconds: float) -> list[Row]:
         *acquisition_rows(seconds),
         wire_row(seconds),
         *painting_rows(bundle, threads, seconds),
+        *response_rows(bundle, threads, seconds),
         *(guard_row(side, seconds) for side in (128, 512)),
     ]
