@@ -14,11 +14,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = Path(__file__).with_name("page.js")
@@ -45,6 +47,8 @@ class Seen:
     smoothness : the second over the first.
     n_drawn : frames drawn.
     first_frame_s : from the start of the command to the first frame drawn.
+    memory_mb : of all processes of the session, a minute after its beginning (or before its end,
+        if that is sooner) and at the end; what they share counts once.
     """
 
     first_use_ms: tuple[float, float, float]
@@ -54,6 +58,7 @@ class Seen:
     smoothness: float
     n_drawn: int
     first_frame_s: float = 0.0
+    memory_mb: tuple[int, int] = (0, 0)
 
 
 def summarise(drawn: Sequence[Sequence[float]], latency: dict[str, float]) -> Seen:
@@ -115,7 +120,11 @@ def watch(arguments: Sequence[str], seconds: float) -> Seen:
                 page.wait_for_timeout(1e3 * SETTLING)
                 first = page.evaluate("drawn[0]?.[0] ?? NaN")
                 page.evaluate("drawn.length = 0")
-                page.wait_for_timeout(1e3 * max(1.0, seconds - 12))
+                left = max(1.0, seconds - 12)
+                page.wait_for_timeout(1e3 * min(left, 60 - SETTLING))
+                memory = [_memory_mb(session.pid)]
+                page.wait_for_timeout(1e3 * max(0.0, left - 60 + SETTLING))
+                memory.append(_memory_mb(session.pid))
                 drawn = page.evaluate("drawn")
                 chromium.close()
             session.wait()
@@ -123,7 +132,18 @@ def watch(arguments: Sequence[str], seconds: float) -> Seen:
     # The page's clock is the system's; samples are stamped by the session's.
     offset = time.time() - time.monotonic()
     seen = summarise([[t, p, t_eeg + offset, *rest] for t, p, t_eeg, *rest in drawn], latency)
-    return replace(seen, first_frame_s=round(first - t_begun, 1))
+    return replace(seen, first_frame_s=round(first - t_begun, 1), memory_mb=(memory[0], memory[1]))
+
+
+def _memory_mb(pid: int) -> int:
+    """What a process and its children hold; a page that several hold counts in parts."""
+    total = 0
+    parent = psutil.Process(pid)
+    for process in (parent, *parent.children(recursive=True)):
+        # One may end meanwhile.
+        with suppress(psutil.Error):
+            total += process.memory_full_info().pss
+    return round(total / 1e6)
 
 
 def _address(line: str) -> str:
@@ -137,8 +157,9 @@ def markdown(rows: dict[str, Seen], rate: float) -> str:
         f"Matrix products of float32 run at {rate:g} GFLOP/s on one core.",
         "",
         "| | first use p50/p95/p99, ms | displayed age p50/p95, ms | new frames a second: all the "
-        "time, moving | change of luminance p50, p95 | p95/p50 | frames drawn | first frame, s |",
-        "| --- | --- | --- | --- | --- | ---: | ---: | ---: |",
+        "time, moving | change of luminance p50, p95 | p95/p50 | frames drawn | first frame, s | "
+        "memory after a minute, at the end, MB |",
+        "| --- | --- | --- | --- | --- | ---: | ---: | ---: | --- |",
     ]
     for name, seen in rows.items():
         cells = [
@@ -149,6 +170,7 @@ def markdown(rows: dict[str, Seen], rate: float) -> str:
             f"{seen.smoothness:.1f}",
             str(seen.n_drawn),
             f"{seen.first_frame_s:g}",
+            ", ".join(map(str, seen.memory_mb)),
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
