@@ -118,21 +118,24 @@ def watch(arguments: Sequence[str], seconds: float) -> Seen:
                 page.goto(address)
                 page.get_by_role("dialog").get_by_role("button").click()
                 page.wait_for_timeout(1e3 * SETTLING)
-                first = page.evaluate("drawn[0]?.[0] ?? NaN")
-                page.evaluate("drawn.length = 0")
+                n_settling = page.evaluate("drawn.length")
                 left = max(1.0, seconds - 12)
                 page.wait_for_timeout(1e3 * min(left, 60 - SETTLING))
                 memory = [_memory_mb(session.pid)]
                 page.wait_for_timeout(1e3 * max(0.0, left - 60 + SETTLING))
                 memory.append(_memory_mb(session.pid))
-                drawn = page.evaluate("drawn")
+                every = page.evaluate("drawn")
                 chromium.close()
             session.wait()
         latency = json.loads(summary.read_text(encoding="utf-8"))["latency_ms"]["drawn"]
     # The page's clock is the system's; samples are stamped by the session's.
     offset = time.time() - time.monotonic()
-    seen = summarise([[t, p, t_eeg + offset, *rest] for t, p, t_eeg, *rest in drawn], latency)
-    return replace(seen, first_frame_s=round(first - t_begun, 1), memory_mb=(memory[0], memory[1]))
+    drawn = [[t, p, t_eeg + offset, *rest] for t, p, t_eeg, *rest in every]
+    return replace(
+        summarise(drawn[n_settling:], latency),
+        first_frame_s=round(drawn[0][0] - t_begun, 1),
+        memory_mb=(memory[0], memory[1]),
+    )
 
 
 def _memory_mb(pid: int) -> int:

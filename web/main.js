@@ -13,6 +13,8 @@ const STALL = 4;
 const COMPLAINT = 8;
 /** Seconds in which a second press on Stop confirms the first. */
 const CONFIRM = 4;
+/** Seconds between drawings at least: 30 frames come a second, and each drawing costs. */
+const INTERVAL = 0.025;
 const ACKNOWLEDGED = "phosphene: warning acknowledged";
 
 const now = () => performance.now() / 1000;
@@ -27,6 +29,7 @@ const stage = new Stage(canvas("picture"), canvas("ambient"), (header, isDrawn, 
   if (isDrawn) panels.showFrame(header);
 });
 
+let tDraw = -Infinity;
 let isConnected = false;
 let hasConnected = false;
 let tHeard = now();
@@ -96,9 +99,12 @@ function tell() {
 }
 
 function draw() {
-  stage.draw(now());
-  traces.draw();
   requestAnimationFrame(draw);
+  const t = now();
+  if (t < tDraw + INTERVAL) return;
+  tDraw = t;
+  stage.draw(t);
+  traces.draw();
 }
 
 function freeze() {

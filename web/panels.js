@@ -63,6 +63,8 @@ export class Panels {
   /** @type {import("./wire.js").Seen[]} */
   #seen = [];
   #head = new Head(/** @type {SVGSVGElement} */ (/** @type {unknown} */ (byId("head"))));
+  /** The epoch that the page tells of. */
+  #epoch = -1;
   #rows = Array.from({ length: 5 }, () => {
     const row = document.createElement("li");
     row.innerHTML =
@@ -76,7 +78,10 @@ export class Panels {
    * Show what a frame says of itself.
    * @param {FrameHeader} header
    */
-  showFrame({ concepts, chance, is_sure, t_eeg }) {
+  showFrame({ epoch, concepts, chance, is_sure, t_eeg }) {
+    // Thirty frames a second say the same of an epoch, and each change of the page costs.
+    if (epoch === this.#epoch) return;
+    this.#epoch = epoch;
     const then = this.#seen.findLast(({ t }) => t <= t_eeg - HALF_EPOCH);
     write("seen-then", then ? `from EEG while ${then.is_on ? then.name : "nothing"} was seen` : "");
     showPicture("then-picture", then?.is_on ? then.picture : "");

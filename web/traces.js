@@ -25,6 +25,8 @@ export class Traces {
   /** Number of the first sample that is not drawn yet. */
   #nDrawn = 0;
   #scale = 1;
+  #width = 0;
+  #height = 0;
   /** @type {string[]} */
   #names = [];
   #gain = GAINS.indexOf(50);
@@ -45,7 +47,7 @@ export class Traces {
 
   /** Height of one row in CSS pixels. */
   get rowHeight() {
-    return this.#canvas.clientHeight / Math.max(1, this.#sweep.nChannels);
+    return this.#height / Math.max(1, this.#sweep.nChannels);
   }
 
   /**
@@ -77,6 +79,8 @@ export class Traces {
   /** Draw the whole sweep again. */
   redraw() {
     const { clientWidth, clientHeight } = this.#canvas;
+    // Asked for once: at every sample the browser would lay the page out each time.
+    [this.#width, this.#height] = [clientWidth, clientHeight];
     this.#scale = devicePixelRatio;
     this.#canvas.width = Math.round(clientWidth * this.#scale);
     this.#canvas.height = Math.round(clientHeight * this.#scale);
@@ -101,8 +105,7 @@ export class Traces {
 
   /** @param {number} n number of a sample */
   #x(n) {
-    const width = this.#canvas.clientWidth - NAMES;
-    return NAMES + ((n % this.#sweep.length) / this.#sweep.length) * width;
+    return NAMES + ((n % this.#sweep.length) / this.#sweep.length) * (this.#width - NAMES);
   }
 
   /**
@@ -111,7 +114,7 @@ export class Traces {
    */
   #drawSpan(first, end) {
     const [c, sweep] = [this.#context, this.#sweep];
-    const height = this.#canvas.clientHeight;
+    const height = this.#height;
     const row = this.rowHeight;
     const x = this.#x(first);
     const isAtEdge = first % sweep.length === 0;

@@ -18,6 +18,7 @@ const PREFIX = 8;
  * @typedef {object} FrameHeader
  * @property {number} number the server's own, to acknowledge
  * @property {number} picture the worker's
+ * @property {number} epoch the acquisition's
  * @property {number} fade 0 to 1: how far the fade to `picture` is
  * @property {"painted" | "interpolated" | "held"} state
  * @property {Concept[]} concepts best first
