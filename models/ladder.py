@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Seconds between frames at best.
-TICK = 1 / 30
+# Frames a second at best, and seconds between them.
+BEST = 30.0
+TICK = 1 / BEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +21,13 @@ class Rung:
     name : in words.
     calls : of the U-Net for a painted frame; 0: none but for an epoch's keyframe, with
         in-betweens of latents.
-    ticks : from one frame to the next.
+    rate : frames a second.
     is_halved : whether a frame between two painted ones is decoded from their latents' middle.
     """
 
     name: str
     calls: int
-    ticks: int
+    rate: float = BEST
     is_halved: bool = False
 
     def cost(self, call: float, decode: float) -> float:
@@ -36,24 +37,25 @@ class Rung:
     @property
     def period(self) -> float:
         """Seconds from one frame to the next."""
-        return self.ticks * TICK
+        return 1 / self.rate
 
 
 RUNGS = (
-    Rung("two steps", 2, 1),
-    Rung("one step", 1, 1),
-    Rung("half rate", 1, 1, is_halved=True),
-    Rung("every second tick", 1, 2),
-    Rung("every third tick", 1, 3),
-    Rung("every fourth tick", 1, 4),
-    Rung("keyframes", 0, 2),
+    Rung("two steps", 2),
+    Rung("one step", 1),
+    Rung("half rate", 1, is_halved=True),
+    Rung("15 a second", 1, 15.0),
+    Rung("12 a second", 1, 12.0),
+    Rung("10 a second", 1, 10.0),
+    Rung("7.5 a second", 1, 7.5),
+    Rung("keyframes", 0, 15.0),
 )
 
 # Share of a frame's time that painting may take: more, and the rung is left for a lower one; so
 # much less would it take on a higher one, and that is tried.
 FULL, ROOM = 1.0, 0.85
 # Frames in a row that say so: few to go down, since each of them comes late; more to go up.
-LATE, EARLY = 3, 12
+LATE, EARLY = 3, 8
 # Weight of the newest time in the mean.
 NEWEST = 0.2
 
@@ -66,7 +68,7 @@ class Ladder:
     rung : to begin with.
     """
 
-    def __init__(self, rung: int = len(RUNGS) - 3) -> None:
+    def __init__(self, rung: int = len(RUNGS) - 4) -> None:
         self._rung = rung
         self._call: float | None = None
         self._decode: float | None = None

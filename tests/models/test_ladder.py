@@ -18,9 +18,10 @@ def test_each_machine_finds_its_rung() -> None:
         (0.008, 0.003, "two steps"),
         (0.02, 0.005, "one step"),
         (0.03, 0.01, "half rate"),
-        (0.035, 0.025, "every second tick"),
-        (0.05, 0.04, "every third tick"),
-        (0.07, 0.05, "every fourth tick"),
+        (0.035, 0.025, "15 a second"),
+        (0.045, 0.032, "12 a second"),
+        (0.05, 0.04, "10 a second"),
+        (0.07, 0.05, "7.5 a second"),
         (0.2, 0.03, "keyframes"),
     ):
         for begin in range(len(RUNGS)):
