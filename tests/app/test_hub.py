@@ -468,7 +468,7 @@ def test_the_guard_fades_and_then_the_hub_is_idle(clock):
     assert means[0] < 128
 
 
-def test_while_one_picture_fades_frames_name_it_and_not_the_one_that_waits(clock):
+def test_frames_name_the_picture_that_they_move_to_and_how_far(clock):
     hub = Hub(FlashGuard(), clock)
     slot = hub.join(lambda: None)
     hub.show(worker_frame(1, value=255, pixels=64))
@@ -483,9 +483,10 @@ def test_while_one_picture_fades_frames_name_it_and_not_the_one_that_waits(clock
             header = unpack(message).header
             pictures.append((header["picture"], header["fade"]))
             hub.acknowledge(slot, header["number"])
-    first = [fade for picture, fade in pictures if picture == 1]
-    assert first[-1] == 1.0
-    assert pictures[-1] == (2, 1.0)
+    first, second = ([fade for p, fade in pictures if p == n] for n in (1, 2))
+    # The newer one is turned to before the first is reached, and its way begins anew.
+    assert 0 < first[0] < first[-1] < 1
+    assert 0 < second[0] < second[1] < second[-1] == 1.0
     assert [p for p, _ in pictures] == sorted(p for p, _ in pictures)
 
 
