@@ -251,7 +251,7 @@ def few_steps(
             "madebyollin/taesd; none: the VAE stays."
         ),
     ] = "",
-    steps: Annotated[int, typer.Option(min=1, max=8, help="Of the sampler.")] = 2,
+    steps: Annotated[int, typer.Option(min=1, max=8, help="Of the sampler with --lora.")] = 2,
 ) -> None:
     """Make a bundle paint in few steps with what others have distilled."""
     from app.few_steps import make_few_steps

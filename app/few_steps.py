@@ -9,6 +9,7 @@ from app.bundle import find_bundle
 from app.checkpoints import unfinished
 from app.errors import SettingsError
 from models.few_steps import fuse_lcm_lora, replace_vae
+from models.keyframes import KeyframePainter
 from models.pipeline import load_bundle
 from models.training.bundle import Sampler, save_variant
 
@@ -22,7 +23,7 @@ def make_few_steps(
     ----------
     bundle : folder of the one that it is made of.
     lora, vae : see `models.few_steps`; "" leaves what the bundle has.
-    steps : of the sampler, noted in the bundle.
+    steps : of the sampler with `lora`, noted in the bundle; without, it stays as it is.
     say : tells people what was made.
 
     Raises
@@ -32,14 +33,19 @@ def make_few_steps(
     if not lora and not vae:
         raise SettingsError("Nothing is to be changed: give --lora, --vae or both.")
     folder = find_bundle(bundle)
-    pipeline = load_bundle(folder)
+    pipeline, sampler = load_bundle(folder), Sampler(steps, 1.0)
     if lora:
         fuse_lcm_lora(pipeline, lora)
+    else:
+        # What the bundle is sampled with needs its own steps and guidance.
+        painter = KeyframePainter.from_bundle(folder, device="cpu")
+        sampler = Sampler(painter.num_inference_steps, painter.guidance_scale)
     if vae:
         replace_vae(pipeline, vae)
     with unfinished(out) as part:
-        save_variant(part, pipeline, folder, Sampler(steps, 1.0))
+        save_variant(part, pipeline, folder, sampler)
+    n = sampler.num_inference_steps
     say(
-        f"{out} paints in {steps} step{'s' if steps > 1 else ''}. How well it still shows what the "
+        f"{out} paints in {n} step{'s' if n > 1 else ''}. How well it still shows what the "
         f"EEG says is not known: compare phosphene evaluate of both bundles."
     )

@@ -1,11 +1,11 @@
 """Nothing that is shown flashes more than WCAG 2.3.1 allows.
 
-Two lines of defence. The first moves what is on screen towards the newest picture, no faster
-than from black to white in a third of a second, and begins no move whose end would make more
-flashes than are allowed: that picture waits, or gives way to a newer one. The second judges
-what was let through; when it objects, the picture stands still and then blends slowly. Both
-apply the success criterion itself (`FlashDetector`), with stricter numbers. Pure: no I/O, no
-clock of its own.
+Two lines of defence. The first moves what is on screen towards the newest picture, all but a
+fiftieth of it no faster than from black to white in a third of a second, and begins no move
+whose end would make more flashes than are allowed: that picture waits, or gives way to a newer
+one. The second judges what was let through; when it objects, the picture stands still and then
+blends slowly. Both apply the success criterion itself (`FlashDetector`), with stricter numbers.
+Pure: no I/O, no clock of its own.
 """
 
 from __future__ import annotations

@@ -52,19 +52,22 @@ def fuse_lcm_lora(pipeline: EEGToImagePipeline, lora: str) -> None:
         )
     unet: UNet2DConditionModel = pipeline.unet
 
-    def fuse() -> int:
+    def fuse() -> tuple[int, int]:
         before = {name: p.clone() for name, p in unet.named_parameters()}
         tensors, alphas = StableDiffusionLoraLoaderMixin.lora_state_dict(lora)
         StableDiffusionLoraLoaderMixin.load_lora_into_unet(tensors, alphas, unet)
         unet.fuse_lora(safe_fusing=True)
         unet.unload_lora()
-        return sum(not torch.equal(p, before[name]) for name, p in unet.named_parameters())
+        n_layers = sum(name.endswith(("lora_A.weight", "lora.down.weight")) for name in tensors)
+        changed = [not torch.equal(p, before[name]) for name, p in unet.named_parameters()]
+        return n_layers, sum(changed)
 
     # peft passes over what it finds no place for.
-    if not _load("The LoRA", lora, fuse):
+    n_layers, n_changed = _load("The LoRA", lora, fuse)
+    if n_changed < max(1, n_layers):
         raise BundleError(
-            f"The LoRA {lora} changes nothing in this bundle's U-Net: its names are of another "
-            "one. Give one that was made for Stable Diffusion 1.5."
+            f"The LoRA {lora} is for {n_layers} layers, of which this bundle's U-Net has "
+            f"{n_changed}. Give one that was made for Stable Diffusion 1.5."
         )
     pipeline.register_modules(scheduler=LCMScheduler.from_config(pipeline.scheduler.config))
 

@@ -49,7 +49,7 @@ class World:
     Attributes
     ----------
     cost : seconds that a frame takes the worker, by when it begins.
-    holds_until : by an epoch's time, when it comes; late samples come in a burst.
+    comes : by an epoch's time, when it comes; late samples come in a burst.
     draws : by time, whether the page draws and acknowledges.
     used : (when, how late) of each first use.
     """

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderTiny, UNet2DConditionModel
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from app.checkpoints import import_checkpoint
 from app.cli import main
@@ -128,6 +128,8 @@ def test_either_is_enough_and_none_is_refused(
     assert run(monkeypatch, bundle, tmp_path / "few", "--vae", tiny_vae(tmp_path / "vae")) == 0
     few = load_bundle(tmp_path / "few")
     assert type(few.scheduler).__name__ == "PNDMScheduler"
+    # Without LCM it needs as many steps as before.
+    assert json.loads((tmp_path / "few" / "painter.json").read_text())["num_inference_steps"] == 250
     lora = lora_of(few.unet, tmp_path / "lora.safetensors")
     assert run(monkeypatch, tmp_path / "few", tmp_path / "both", "--lora", lora) == 0
     assert run(monkeypatch, tmp_path / "both", tmp_path / "again", "--lora", lora) != 0
@@ -144,12 +146,18 @@ def test_what_does_not_fit_is_refused_in_a_sentence(
     wide = UNet2DConditionModel(block_out_channels=(64, 64, 64, 64), cross_attention_dim=24,
                                 attention_head_dim=8, sample_size=8)  # fmt: skip
     unet = load_bundle(bundle).unet
+    partly = lora_of(unet, tmp_path / "partly.safetensors")
+    tensors = load_file(partly)
+    for name in [name for name in tensors if "mid_block" in name]:
+        tensors[name.replace("resnets_0", "resnets_7")] = tensors[name].clone()
+    save_file(tensors, partly)
     (tmp_path / "cut.safetensors").write_bytes(b"nothing that can be read")
     cases = {
         ("--lora", tmp_path / "none"): "cannot be taken",
         ("--lora", tmp_path / "cut.safetensors"): "cannot be taken",
         ("--lora", lora_of(wide, tmp_path / "wide.safetensors")): "cannot be taken",
         ("--lora", lora_of(unet, tmp_path / "te.safetensors", "lora_te_")): "LoRA",
+        ("--lora", partly): "layers, of which this bundle's U-Net has 4",
         ("--vae", tmp_path / "none"): "cannot be taken",
         ("--vae", tiny_vae(tmp_path / "wide", latent_channels=16)): "latents of 16 channels",
     }
