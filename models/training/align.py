@@ -62,8 +62,7 @@ class AlignTask(nn.Module):
     strength : of augmentation.
     clip_weight, context_weight : of L_clip, and of the distance of the context. With
         neither, CLIP is not asked: classification alone.
-    is_shared : whether what is decided teaches the blocks that read, too, and not the
-        concept alone.
+    concept_weight : of the concept's cross-entropy; 0: what reads stays as it is.
     """
 
     prototypes: torch.Tensor
@@ -78,11 +77,11 @@ class AlignTask(nn.Module):
         strength: float = 0.1,
         clip_weight: float = 3.0,
         context_weight: float = 5.0,
-        is_shared: bool = True,
+        concept_weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.eeg_encoder, self.conditioner, self._data = encoder, conditioner, data
-        self._strength, self._is_shared = strength, is_shared
+        self._strength, self._concept_weight = strength, concept_weight
         self._clip_weight, self._context_weight = clip_weight, context_weight
         # Painting does not need it. It reads before the last block, which so is left to decide: the
         # context that decides is no linear function of what a linear head can read.
@@ -95,6 +94,11 @@ class AlignTask(nn.Module):
         if not (clip_weight or context_weight):
             for part in (encoder.blocks[self._n_read :], encoder.norm, conditioner):
                 part.requires_grad_(False)
+        if not concept_weight:
+            encoder.requires_grad_(False)
+            self.concept_head.requires_grad_(False)
+            for part in (encoder.blocks[self._n_read :], encoder.norm):
+                part.requires_grad_(True)
         self.register_buffer("prototypes", data.prototypes(n_concepts), persistent=False)
         of_contexts = data.context_prototypes(n_concepts)
         self.register_buffer("context_prototypes", of_contexts, persistent=False)
@@ -134,11 +138,12 @@ class AlignTask(nn.Module):
         """The sum of all losses that weigh anything."""
         read, tokens = self.read(rows["eeg"])
         seen, label = rows["is_seen"], rows["label"]
-        concept = F.cross_entropy(read[seen], label[seen])
-        loss, losses = concept, {"concept": concept}
+        losses = {"concept": F.cross_entropy(read[seen], label[seen])}
+        loss = self._concept_weight * losses["concept"]
         if not (self._clip_weight or self._context_weight):
             return {"loss": loss, **losses}
-        context, embeds = self.decide(tokens if self._is_shared else tokens.detach())
+        # What is decided does not teach what reads: there it drowns the concept.
+        context, embeds = self.decide(tokens.detach())
         if self._clip_weight:
             losses["clip"] = clip_loss(rows["image_embeds"], embeds)
             losses["contrast"] = contrast_loss(rows["image_embeds"][seen], embeds[seen])
@@ -248,6 +253,7 @@ def train(
         config.augment,
         config.clip_weight,
         config.context_weight,
+        config.concept_weight,
     )
 
     def look(_step: int) -> dict[str, float]:

@@ -31,8 +31,6 @@ class DrawnAlignTask(AlignTask):
         model: GaussianEpochs,
     ) -> None:
         # Drawn epochs vary enough, and of five electrodes none may be silenced.
-        # With a handful of pictures the other losses drown the concept's: of two classes, a
-        # shared encoder learnt to read neither.
         super().__init__(
             encoder,
             conditioner,
@@ -40,7 +38,6 @@ class DrawnAlignTask(AlignTask):
             len(model.mean),
             strength=0.0,
             clip_weight=1.0,
-            is_shared=False,
         )
         scale = model.scale.reshape(-1)
         root = np.linalg.cholesky(model.covariance)

@@ -93,11 +93,22 @@ class AlignConfig(Schedule):
         "Weight of the distance of the context to the text encoder's tokens. What is seen is "
         "learnt sooner with little of it, but the U-Net reads the context alone.",
     ] = 10.0
+    concept_weight: Annotated[
+        float,
+        "Weight of the cross-entropy of the concept, from which alone the blocks before the last "
+        "learn. 0: they stay as they are.",
+    ] = 1.0
 
     def __post_init__(self) -> None:
         Schedule.__post_init__(self)
-        for name in ("augment", "clip_weight", "context_weight"):
+        names = ("augment", "clip_weight", "context_weight", "concept_weight")
+        for name in names:
             self._check(name, getattr(self, name) >= 0, "a number from 0 upwards")
+        self._check(
+            "concept_weight",
+            self.concept_weight + self.clip_weight + self.context_weight > 0,
+            "a weight above 0, or one of the other losses has to be",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,10 +129,9 @@ class ViewedSet:
         return torch.stack([_mean(self.context[label == c]) for c in range(n_concepts)])
 
     def draw(self, generator: torch.Generator, batch: int) -> torch.Tensor:
-        """Rows: half marker-locked epochs, three eighths sliding windows, one eighth blank.
+        """Rows: three eighths marker-locked epochs, half sliding windows, one eighth blank.
 
-        Of the sliding windows, at least half hold the onset. A set of marker-locked epochs
-        alone gives these.
+        A set of marker-locked epochs alone gives these.
         """
 
         def pick(rows: torch.Tensor, n: int) -> torch.Tensor:
@@ -140,13 +139,11 @@ class ViewedSet:
 
         if not len(self.sliding):
             return pick(self.locked, batch)
-        n_sliding, n_blank = 3 * batch // 8, batch // 8
-        n_begun = n_sliding // 2
+        n_sliding, n_blank = batch // 2, batch // 8
         return torch.cat(
             [
                 pick(self.locked, batch - n_sliding - n_blank),
-                pick(self.begun, n_begun),
-                pick(self.sliding, n_sliding - n_begun),
+                pick(self.sliding, n_sliding),
                 pick(self.blank, n_blank),
             ]
         )
