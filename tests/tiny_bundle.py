@@ -28,6 +28,7 @@ class TinySizes:
     context: int = 8
     cross: int = 16
     latent_side: int = 4
+    clip: int = 8
 
 
 TINY = TinySizes()
@@ -41,7 +42,7 @@ def tiny_parts(sizes: TinySizes = TINY) -> dict[str, Any]:
     return {
         "eeg_encoder": encoder,
         "conditioner": EEGConditioner(
-            encoder.n_tokens, sizes.embed_dim, sizes.context, sizes.cross, 64, 8
+            encoder.n_tokens, sizes.embed_dim, sizes.context, sizes.cross, 64, sizes.clip
         ),
         "unet": UNet2DConditionModel(
             sample_size=sizes.latent_side,
@@ -63,7 +64,7 @@ def tiny_parts(sizes: TinySizes = TINY) -> dict[str, Any]:
         "scheduler": DDIMScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False
         ),
-        "concepts": ConceptTable(names, 8),
+        "concepts": ConceptTable(names, sizes.clip),
     }
 
 

@@ -40,6 +40,10 @@ def results(
         list[int] | None, typer.Option(help="Of that subject; may be repeated. [default: 100]")
     ] = None,
     trials: Annotated[int, typer.Option(min=1, help="Pictures of each of these sessions.")] = 200,
+    new_subject: Annotated[
+        list[int] | None,
+        typer.Option(help="Calibrated with; may be repeated. [default: 20 and 21]"),
+    ] = None,
     difficulty: Annotated[str, typer.Option(help="demo or literature, of all EEG.")] = "demo",
     limit: Annotated[
         int, typer.Option(min=0, help="Trials to evaluate, drawn by the seed; 0 takes all.")
@@ -48,7 +52,8 @@ def results(
     parts: Annotated[
         str,
         typer.Option(
-            help="Some of evaluation, live, peers, by-class and electrodes, with commas; else all."
+            help="Some of evaluation, live, peers, by-class, electrodes and calibration, with "
+            "commas; else all."
         ),
     ] = "",
 ) -> None:
@@ -73,6 +78,7 @@ def results(
         clip=clip,
         painter=painter,
         sessions=Sessions(of_difficulty(difficulty), subject, session or [100], trials),
+        new_subjects=new_subject or [20, 21],
         limit=limit,
         eegnet_steps=eegnet_steps,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -48,6 +48,7 @@ class Wanted:
     clip : folder of the small CLIP.
     painter : folder of a U-Net, VAE and scheduler that paint captions; None takes the bundle's.
     sessions : simulated anew for the parts that need a stream.
+    new_subjects : that are calibrated with.
     limit : trials that are painted, drawn by the seed; 0 takes all.
     eegnet_steps : of EEGNet's training.
     """
@@ -60,6 +61,7 @@ class Wanted:
     clip: Path
     painter: Path | None
     sessions: Sessions
+    new_subjects: Sequence[int]
     limit: int
     eegnet_steps: int
 
@@ -123,6 +125,7 @@ class Inputs:
         for data in every:
             check_difficulty(data, wanted.sessions.parameters)
         check_unseen([training, validation], [test, *also.values()], wanted.sessions)
+        check_new([training, validation], wanted.new_subjects)
         folder = find_bundle(bundle)
         painter = open_painter(settings, folder)
         judge = named_classifier(wanted.classifier, painter.pipeline.device)
@@ -193,6 +196,7 @@ class Inputs:
             "subject parameters": f"version {p.version}, digest {p.digest()}",
             "simulated anew": f"subject {w.sessions.subject}, sessions "
             f"{', '.join(map(str, w.sessions.numbers))}, {w.sessions.n_trials} pictures each",
+            "new subjects": ", ".join(map(str, w.new_subjects)),
             "painted trials": str(w.limit or "all"),
             "steps of EEGNet": str(w.eegnet_steps),
             "seed": str(self.settings.seed),
@@ -234,6 +238,21 @@ def check_unseen(
             raise PreparedSetError(
                 f"Session {session} of subject {subject} is in {data.folder}, which the other "
                 "decoders learn from, and would be measured, too. Measure others."
+            )
+
+
+def check_new(learnt: Iterable[PreparedSet], subjects: Iterable[int]) -> None:
+    """See that no subject who is calibrated with was learnt from before.
+
+    Raises
+    ------
+    PreparedSetError
+    """
+    for data in learnt:
+        if common := sorted(set(subjects) & {subject for subject, _ in _sessions_of(data)}):
+            raise PreparedSetError(
+                f"Subject {common[0]} is in {data.folder}, which is learnt from, and so is nobody "
+                "new. Give --new-subject others."
             )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from app.errors import SettingsError, SummaryError
 from app.evaluation import make_empty
-from app.results import by_class, electrodes, live, peers, pictures
+from app.results import by_class, calibration, electrodes, live, peers, pictures
 from app.results.inputs import Inputs, Say, Wanted
 from app.results.part import Part
 from app.settings import Settings
@@ -56,6 +56,21 @@ def _electrodes(inputs: Inputs) -> Part:
     )
 
 
+def _calibration(inputs: Inputs) -> Part:
+    wanted = inputs.wanted
+    return calibration.measure(
+        inputs.painter.pipeline,
+        inputs.folder,
+        inputs.judge,
+        wanted.sessions,
+        wanted.new_subjects,
+        inputs.spec,
+        wanted.clip,
+        inputs.options,
+        inputs.out / "calibration",
+    )
+
+
 # In the order of the page. The pictures of classes stand beside those of the evaluation.
 PARTS: dict[str, Callable[[Inputs], Part]] = {
     "evaluation": pictures.measure,
@@ -63,6 +78,7 @@ PARTS: dict[str, Callable[[Inputs], Part]] = {
     "peers": _peers,
     "by-class": _by_class,
     "electrodes": _electrodes,
+    "calibration": _calibration,
 }
 
 

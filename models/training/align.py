@@ -25,6 +25,8 @@ from models.eeg_encoder import EEGEncoder
 from models.errors import TrainingError
 from models.losses import clip_loss, contrast_loss
 from models.training.augment import augment, draw_augmentation
+from models.training.bundle import concept_names
+from models.training.prepared import PreparedSet
 from models.training.pretrained import check_shapes, read_conditioner, read_encoder
 from models.training.scale_config import AlignConfig
 from models.training.stage import Rows, processes, run_stage
@@ -244,7 +246,8 @@ def train(
     if others and held_out:
         check_shapes(encoder, others.epochs, held_out)
     conditioner = read_conditioner(encoder_folder) or build_conditioner(encoder)
-    n_concepts = 1 + int(data.pictures["label"].max())
+    names = concept_names(PreparedSet(prepared))
+    n_concepts = max(len(names), 1 + int(data.pictures["label"].max()))
     task = AlignTask(
         encoder,
         conditioner,

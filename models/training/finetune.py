@@ -7,6 +7,7 @@ computed once and kept beside the checkpoint.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from models.conditioner import EEGConditioner
 from models.eeg_encoder import EEGEncoder
 from models.errors import SplitError
 from models.losses import clip_loss, contrast_loss
+from models.training.align import HEAD
 from models.training.augment import augment, draw_augmentation
 from models.training.base import Base, encode_set, load_base
 from models.training.bundle import Sampler, concept_names, fit_concepts, save_bundle
@@ -307,6 +309,9 @@ def finetune(
             )
         sampler = Sampler(config.sampler_steps, config.guidance)
         save_bundle(out / "bundle", base, encoder, conditioner, concepts, data, held_out, sampler)
+        if (head := Path(config.encoder) / HEAD).is_file():
+            # So that an alignment can go on from the bundle.
+            shutil.copy(head, out / "bundle")
         say(f"{out / 'bundle'} holds the bundle: phosphene serve --bundle {out / 'bundle'}")
 
 

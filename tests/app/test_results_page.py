@@ -17,7 +17,7 @@ from acquisition.epoch_spec import EpochSpec
 from acquisition.simulation_parameters import DIFFICULTIES
 from acquisition.stimuli import concepts
 from app.errors import ExitCode
-from app.results import by_class, captions, electrodes, inputs, live, peers, pictures
+from app.results import by_class, calibration, captions, electrodes, inputs, live, peers, pictures
 from app.results.intervals import finite, unpaired_ratio
 from app.results.part import Part, Table
 from app.results.stream import Sessions
@@ -98,7 +98,12 @@ Measured = dict[str, Mock]
 def measured(monkeypatch: pytest.MonkeyPatch) -> Measured:
     """Parts that have tests of their own; what they are called with must fit."""
     found = {}
-    for name, module in (("live", live), ("peers", peers), ("electrodes", electrodes)):
+    for name, module in (
+        ("live", live),
+        ("peers", peers),
+        ("electrodes", electrodes),
+        ("calibration", calibration),
+    ):
         found[name] = create_autospec(module.measure, return_value=part_of(f"Title of {name}"))
         monkeypatch.setattr(module, "measure", found[name])
     found["training"] = create_autospec(peers.train_peers, return_value={"perfect": PERFECT})
@@ -123,7 +128,7 @@ def test_all_parts_are_measured_once_and_gone_on_with(
     assert "The same command goes on" in capsys.readouterr().err
     page = (out / "results.md").read_text()
     assert "## Generated pictures" in page
-    assert "These parts: live, peers, by-class, electrodes." in page
+    assert "These parts: live, peers, by-class, electrodes, calibration." in page
 
     # As if stopped in the middle of another part, too.
     (out / "by-class").mkdir()
@@ -140,13 +145,14 @@ def test_all_parts_are_measured_once_and_gone_on_with(
         "Title of peers",
         "Beside a classifier and a painter of classes",
         "Title of electrodes",
+        "Title of calibration",
         "How it was made",
     ]
     assert page.startswith("# Results, difficulty `demo`\n\nAll EEG is simulated")
     assert f"phosphene results {files / 'bundle'}" in page
     assert f"| subject parameters | version 3, digest {DEMO['parameters']} |" in page
     assert "| simulated anew | subject 0, sessions 200, 7 pictures each |" in page
-    assert [mock.call_count for mock in measured.values()] == [2, 1, 1, 1]
+    assert [mock.call_count for mock in measured.values()] == [2, 1, 1, 1, 1]
     assert list(measured["peers"].call_args.args[2]) == ["new sessions", "other subjects"]
     assert measured["training"].call_args.args[3].steps == 3
     for path in out.glob("*.json"):
