@@ -15,6 +15,7 @@ from models.concepts import ConceptTable
 from models.errors import PreparedSetError, ScorerError, TrainingError
 from models.losses import contrast_loss
 from models.pipeline import load_bundle
+from models.training.align import HEAD as HEAD_FILE
 from models.training.base import load_base
 from models.training.bundle import (
     electrodes_off,
@@ -240,6 +241,15 @@ def test_it_learns_writes_a_bundle_and_resumes(folder: Path, tmp_path: Path) -> 
     again: list[str] = []
     finetune(folder / "set", tmp_path, settings, again.append)
     assert any("going on from step 150" in line for line in again)
+
+
+def test_the_head_of_an_alignment_stays_beside_the_bundle(folder: Path, tmp_path: Path) -> None:
+    encoder = load_encoder(config(folder), SeenEpochs(PreparedSet(folder / "set")), folder / "set")
+    encoder.save_pretrained(tmp_path / "aligned" / "eeg_encoder")
+    (tmp_path / "aligned" / HEAD_FILE).write_bytes(b"head")
+    settings = config(folder, steps=2, encoder=str(tmp_path / "aligned"))
+    finetune(folder / "set", tmp_path / "out", settings, lambda _: None)
+    assert (tmp_path / "out" / "bundle" / HEAD_FILE).read_bytes() == b"head"
 
 
 def test_scores_are_the_same_at_every_call_and_leave_the_task_alone(
