@@ -24,11 +24,10 @@ from acquisition.clock import RunningMinimumClock
 from acquisition.errors import SourceError
 from acquisition.gaps import SampleGrid, find_missing
 from acquisition.packages import PackageCounter
-from acquisition.source import Marker, Reading, SourceOptions
+from acquisition.source import CHUNK_S, Marker, Reading, SourceOptions
 from acquisition.stall import StallTimer
 from acquisition.stream_info import StreamInfo
 
-_CHUNK_S = 0.04  # waited for, unless an epoch needs less
 _POLL_S = 0.004
 _RING_S = 120  # of samples that BrainFlow keeps; it overwrites the oldest without a word
 _BACK_OFF_S = (1.0, 2.0, 4.0, 8.0, 16.0)
@@ -120,7 +119,7 @@ class BrainFlowSource:
         return self._info
 
     def read(self, timeout: float, n_due: int | None = None) -> Reading:
-        """Wait at most `timeout` seconds for 40 ms of samples, or for `n_due`."""
+        """Wait at most `timeout` seconds for `CHUNK_S` of samples, or for `n_due`."""
         if self._restart and self._restart.is_alive():
             self._sleep(min(timeout, 0.1))
             return self._lost()
@@ -168,7 +167,7 @@ class BrainFlowSource:
         return Reading(state="reconnecting", message=message)
 
     def _wait(self, timeout: float, n_due: int | None) -> None:
-        n_chunk = max(1, round(_CHUNK_S * self.info.sfreq))
+        n_chunk = max(1, round(CHUNK_S * self.info.sfreq))
         n_wanted = min(n_chunk, n_due or n_chunk)
         t_end = self._now() + timeout
         with contextlib.suppress(load_brainflow().BrainFlowError):

@@ -16,12 +16,11 @@ from acquisition.lsl_markers import MarkerInlets
 from acquisition.lsl_network import LSLStream, StreamFinder, load_pylsl, read_channels
 from acquisition.lsl_search import LSLQuery, find_stream
 from acquisition.parameters import check_parameters, number
-from acquisition.source import Reading, SourceOptions
+from acquisition.source import CHUNK_S, Reading, SourceOptions
 from acquisition.stall import StallTimer
 from acquisition.stream_info import Honesty, StreamInfo
 
 _PARAMETERS = ("name", "type", "source_id", "timeout", "markers", "session")
-_CHUNK_S = 0.04  # waited for, unless an epoch needs less
 _AT_ONCE = 4096  # samples at most, so that a backlog is taken in few readings
 _BUFFER_S = 60
 _ANSWER_S = 3.0  # for each question to a stream that is announced
@@ -99,7 +98,7 @@ class LSLSource:
         return self._info
 
     def read(self, timeout: float, n_due: int | None = None) -> Reading:
-        """Wait at most `timeout` seconds for 40 ms of samples, or for `n_due`."""
+        """Wait at most `timeout` seconds for `CHUNK_S` of samples, or for `n_due`."""
         samples, timestamps = self._pull(timeout, n_due)
         now = time.monotonic()
         markers = tuple(self._markers.take())
@@ -136,7 +135,7 @@ class LSLSource:
         # Without a pull for longer than the inlet's buffer, liblsl drops the oldest silently.
         self._has_lost = self._has_lost or now - self._t_pulled > _BUFFER_S
         self._t_pulled = now
-        n_chunk = max(1, round(_CHUNK_S * self.info.sfreq * self._speed))
+        n_chunk = max(1, round(CHUNK_S * self.info.sfreq * self._speed))
         n = min(n_chunk, n_due or n_chunk, _AT_ONCE)
         try:
             samples, times = self._inlet.pull_chunk(

@@ -15,7 +15,7 @@ from acquisition.errors import SourceError
 from acquisition.parameters import check_parameters, whole_numbers
 from acquisition.simulated_subject import CH_NAMES, LIVE_SESSION, SFREQ, SimulatedSubject
 from acquisition.simulation_parameters import of_difficulty
-from acquisition.source import Chunk, Marker, Reading, SourceOptions
+from acquisition.source import CHUNK_S, Chunk, Marker, Reading, SourceOptions
 from acquisition.stimuli import Composition, read_stimuli
 from acquisition.stream_info import StreamInfo
 
@@ -47,8 +47,7 @@ class SimulatedSource:
         self._data = np.zeros((len(CH_NAMES), 0), np.float32)
         self._events: list[tuple[int, str, Composition | None]] = []
 
-    # 40 ms: three chunks to an epoch's hop, and few enough calls to be cheap.
-    chunk_times = 10
+    chunk_times = round(CHUNK_S * SFREQ)
 
     def read(self, timeout: float, n_due: int | None = None) -> Reading:
         n_least = min(self.chunk_times, n_due or self.chunk_times)

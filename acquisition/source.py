@@ -63,6 +63,10 @@ class Marker:
     details: dict[str, Any] = field(default_factory=dict)
 
 
+# Seconds of samples that a source waits for where no epoch needs less: every time that a process is
+# woken it finds its caches cold, and the page draws traces at their own pace.
+CHUNK_S = 0.08
+
 SourceState = Literal["running", "stalled", "reconnecting", "finished"]
 
 
@@ -98,7 +102,7 @@ class Source(Protocol):
         Parameters
         ----------
         n_due : how many samples complete an epoch. A source that chooses how much it gives at
-            once gives some 40 ms, which is cheap, or this if it is less, and no later.
+            once gives some `CHUNK_S`, which is cheap, or this if it is less, and no later.
         """
         ...
 

@@ -22,8 +22,8 @@ from app.messages import pack
 # Seconds that a read waits: how late the end of the session may be noticed.
 READ_TIMEOUT = 0.1
 TELEMETRY_PERIOD = 0.25
-# Seconds of samples in a message of traces, at least: 25 messages a second draw smoothly.
-TRACES_PERIOD = 0.04
+# Seconds of samples in a message of traces, at least; the page draws them at their own pace.
+TRACES_PERIOD = 0.08
 
 
 class Sink(Protocol):

@@ -19,8 +19,8 @@ MAX_IN_FLIGHT = 2
 # less than the second: two on a slow way are twice as late, and no sooner there.
 SLOW, QUICK = 0.25, 0.15
 
-# Traces that wait at most: 2 s in chunks of 40 ms.
-MAX_TRACES = 50
+# Traces that wait at most: 2 s in chunks of 80 ms.
+MAX_TRACES = 25
 
 # A viewer that has not drawn for this long is in the background or behind: traces
 # would fill the connection before the frames that it waits for.

@@ -104,7 +104,7 @@ function draw() {
   if (t < tDraw + INTERVAL) return;
   tDraw = t;
   stage.draw(t);
-  traces.draw();
+  traces.draw(t);
 }
 
 function freeze() {

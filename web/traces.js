@@ -12,6 +12,8 @@ export const GAINS = [5, 10, 20, 50, 100, 200, 500, 1000, 2000];
 const NAMES = 40;
 const WIPE = 14;
 const NAME_HEIGHT = 10;
+/** Seconds in which what has come is drawn: no less than from one message to the next. */
+const PERIOD = 0.1;
 /** Rows that a trace may leave its own by. */
 const MOST_ROWS = 1.5;
 
@@ -24,6 +26,10 @@ export class Traces {
   #context;
   /** Number of the first sample that is not drawn yet. */
   #nDrawn = 0;
+  /** How far the line has run, and samples a second: it does not jump from message to message. */
+  #nRun = 0;
+  #pace = 0;
+  #tRun = 0;
   #scale = 1;
   #width = 0;
   #height = 0;
@@ -74,6 +80,7 @@ export class Traces {
   take({ first_sample, n_channels, sfreq }, payload) {
     const samples = new Float32Array(payload.slice().buffer);
     if (this.#sweep.push(first_sample, n_channels, sfreq, samples)) this.redraw();
+    this.#pace = (this.#sweep.next - this.#nRun) / PERIOD;
   }
 
   /** Draw the whole sweep again. */
@@ -87,13 +94,25 @@ export class Traces {
     this.#context.setTransform(this.#scale, 0, 0, this.#scale, 0, 0);
     this.#drawNames();
     this.#nDrawn = Math.max(0, this.#sweep.next - this.#sweep.length + 1);
-    this.draw();
+    this.#nRun = this.#sweep.next;
+    this.#drawTo(this.#nRun);
   }
 
-  /** Draw what is new. */
-  draw() {
-    const { next, length, nChannels } = this.#sweep;
-    if (next === this.#nDrawn || nChannels === 0) return;
+  /**
+   * Let the line run on.
+   * @param {number} t seconds
+   */
+  draw(t) {
+    const run = this.#nRun + this.#pace * (t - this.#tRun);
+    this.#tRun = t;
+    this.#nRun = Math.min(this.#sweep.next, run);
+    this.#drawTo(Math.floor(this.#nRun));
+  }
+
+  /** @param {number} next number of the sample that is not drawn */
+  #drawTo(next) {
+    const { length, nChannels } = this.#sweep;
+    if (next <= this.#nDrawn || nChannels === 0) return;
     // From edge to edge, never across one.
     for (let first = Math.max(this.#nDrawn, next - length + 1); first < next; ) {
       const end = Math.min(next, (Math.floor(first / length) + 1) * length);
