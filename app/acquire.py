@@ -18,6 +18,7 @@ from app.bundle import find_bundle, find_stimuli, read_epoch_spec
 from app.bus import Bus
 from app.child import begin_child
 from app.messages import pack
+from app.recorder import DEPTH
 
 # Seconds that a read waits: how late the end of the session may be noticed.
 READ_TIMEOUT = 0.1
@@ -86,7 +87,7 @@ class Acquisition:
     source : connected.
     spec : what the bundle wants.
     kind : of the epochs that are published.
-    sinks : by topic: "epoch", "traces", "marker", "telemetry".
+    sinks : by topic: "epoch", "traces", "raw", "marker", "telemetry".
     now : the session clock.
 
     Raises
@@ -115,6 +116,9 @@ class Acquisition:
         self._samples_in = 0
         self._samples_lost = 0
         self._epochs_published = 0
+        # Tells the samples of this process from those of one before it.
+        self._began = now()
+        self._n_raw = 0
         self._state, self._message = "running", ""
         self._told_at = float("-inf")
 
@@ -136,6 +140,7 @@ class Acquisition:
         for epoch in self._stream.push(None, reading.markers):
             self._publish_epoch(epoch)
         for chunk in reading.chunks:
+            self._publish_raw(chunk)
             for epoch in self._stream.push(chunk):
                 self._publish_epoch(epoch)
             self._samples_in += chunk.n_times
@@ -154,6 +159,28 @@ class Acquisition:
             "details": marker.details,
         }
         self._sinks["marker"].send(pack("marker", header))
+
+    def _publish_raw(self, chunk: Chunk) -> None:
+        header = {
+            "began": self._began,
+            "number": self._n_raw,
+            "first_sample": chunk.first_sample,
+            "n_times": chunk.n_times,
+            "info": self._info(),
+        }
+        self._n_raw += 1
+        timestamps = np.ascontiguousarray(chunk.timestamps, np.float64)
+        samples = np.ascontiguousarray(chunk.data, np.float32)
+        self._sinks["raw"].send(pack("raw", header, timestamps.tobytes() + samples.tobytes()))
+
+    def _info(self) -> dict[str, Any]:
+        info = self._source.info
+        return {
+            "name": info.name,
+            "ch_names": info.ch_names,
+            "sfreq": info.sfreq,
+            "honesty": info.honesty,
+        }
 
     def _publish_epoch(self, epoch: Epoch) -> None:
         n_channels, n_times = epoch.data.shape
@@ -193,7 +220,6 @@ class Acquisition:
 
     def tell(self) -> None:
         """Publish telemetry."""
-        info = self._source.info
         self._told_at = self._now()
         header: dict[str, Any] = {
             "from": "acquisition",
@@ -202,12 +228,7 @@ class Acquisition:
             "samples_lost": self._samples_lost,
             "state": self._state,
             "message": self._message,
-            "info": {
-                "name": info.name,
-                "ch_names": info.ch_names,
-                "sfreq": info.sfreq,
-                "honesty": info.honesty,
-            },
+            "info": self._info(),
             "fidelity": self._montage.fidelity,
             "fidelity_text": self._montage.sentence,
             "quality": [
@@ -228,6 +249,7 @@ def main() -> None:
         sinks: dict[str, Sink] = {
             "epoch": bus.publisher("epoch"),
             "traces": bus.publisher("traces", depth=32),
+            "raw": bus.publisher("raw", depth=DEPTH),
             "marker": bus.publisher("marker", depth=256),
             "telemetry": bus.publisher("telemetry"),
         }

@@ -21,15 +21,16 @@ import zmq
 
 from app.messages import Message, unpack
 
-Topic = Literal["epoch", "frame", "traces", "marker", "telemetry", "control"]
+Topic = Literal["epoch", "frame", "traces", "raw", "marker", "telemetry", "control"]
 
 # Who publishes what; a topic with several publishers has one socket for each.
 PUBLISHERS: dict[Topic, tuple[str, ...]] = {
     "epoch": ("acquisition",),
     "traces": ("acquisition",),
+    "raw": ("acquisition",),
     "marker": ("acquisition",),
     "frame": ("worker",),
-    "telemetry": ("acquisition", "worker", "server", "supervisor"),
+    "telemetry": ("acquisition", "worker", "server", "recorder", "supervisor"),
     "control": ("server",),
 }
 

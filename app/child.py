@@ -20,13 +20,14 @@ import traceback
 import warnings
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Literal, NoReturn, Self, get_args
+from typing import Any, Literal, NoReturn, Self
 
 from app.errors import ExitCode, exit_code, sentence
 from app.settings import Settings
 
-Role = Literal["acquisition", "worker", "server"]
-ROLES: tuple[Role, ...] = get_args(Role)
+Role = Literal["acquisition", "worker", "server", "recorder"]
+# Those of every session; the recorder comes and goes.
+ROLES: tuple[Role, ...] = ("acquisition", "worker", "server")
 
 # Seconds a child has to tidy up after its parent has gone. The house allows five until the
 # last is gone, and on two busy cores a worker that loads torch needs three more to notice.

@@ -35,8 +35,8 @@ app = typer.Typer(
 )
 
 PAGE = ("bundle", "host", "port", "epochs", "seed", "threads", "device", "open_browser",
-        "duration", "summary", "painter_log", "tls_cert", "tls_key", "allow_remote", "in_container",
-        "log_level")  # fmt: skip
+        "duration", "summary", "painter_log", "recordings", "tls_cert", "tls_key", "allow_remote",
+        "in_container", "log_level")  # fmt: skip
 SOURCE = ("ch_names", "unit", "known_peers")
 
 
@@ -87,6 +87,22 @@ def replay(
     from app.serve import recording_source, serve
 
     serve(settings.with_values(source=recording_source(file, speed, loop)), say)
+
+
+@app.command()
+@takes_settings("source", *SOURCE, "bundle", "duration", "summary", "recordings", "log_level")
+def record(
+    settings: Settings,
+    subject: Annotated[str, typer.Option(help="Pseudonym of the person, as P01.")],
+    keep_days: Annotated[int, typer.Option(help="Days until it is to be deleted.")] = 90,
+    consented: Annotated[
+        bool, typer.Option("--consented", help="The person agreed to be recorded.")
+    ] = False,
+) -> None:
+    """Write the raw EEG and the markers of a source to an XDF file, until stopped."""
+    from app.serve import record
+
+    record(settings, subject, keep_days, consented, say)
 
 
 @app.command()

@@ -13,6 +13,7 @@ from app.bus import Subscriber
 from app.hub import IDLE, Hub
 from app.messages import Message, pack
 from app.metrics import Metrics
+from app.recorder import Request
 from app.rights import Rights, Role
 from app.session_state import Action, SessionState
 from app.viewer_slot import ViewerSlot
@@ -114,6 +115,13 @@ class Relay:
         self.state.ask(action)
         self._changed.set()
         self._send("control", {"action": action})
+
+    def record(self, request: Request | None) -> None:
+        """Begin a recording, or end the one that goes on."""
+        if request is None:
+            self._send("control", {"action": "stop-recording"})
+        else:
+            self._send("control", {"action": "record", "request": request.to_dict()})
 
     async def _tell(self) -> None:
         while True:

@@ -14,7 +14,8 @@ from acquisition.errors import SourceNotFoundError
 from app.bundle import find_bundle, read_epoch_spec
 from app.errors import AddressError, SettingsError
 from app.painter_log import PainterLog
-from app.session import Addresses, Session
+from app.recorder import Request
+from app.session import Addresses, Commands, Session, child_commands
 from app.settings import DEFAULTS, Settings, has_display
 from app.summary import check_writable
 from models.bundle_files import check_bundle
@@ -87,6 +88,50 @@ def _open_page(address: str) -> None:
     threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
 
+def record(
+    settings: Settings,
+    subject: str,
+    keep_days: int,
+    has_consent: bool,
+    say: Callable[[str], None],
+) -> None:
+    """Record a source, without pictures and without a page.
+
+    Parameters
+    ----------
+    subject, keep_days, has_consent : see `app.recorder.Request`.
+
+    Raises
+    ------
+    BundleError, SummaryError, SettingsError, SourceError, ChildFailedError
+        In one sentence each.
+    """
+    from acquisition.source import parse_source
+
+    request = Request(subject, keep_days, has_consent)
+    parse_source(settings.source)
+    # Not for what is written: acquisition also cuts epochs, which here nobody takes.
+    bundle = find_bundle(settings.bundle)
+    read_epoch_spec(bundle)
+    summary = Path(settings.summary).absolute() if settings.summary else None
+    if summary:
+        check_writable(summary)
+    settings = settings.with_values(
+        bundle=str(bundle),
+        summary=str(summary or ""),
+        recordings=str(Path(settings.recordings).absolute()),
+    )
+
+    def commands(folder: Path) -> Commands:
+        every = child_commands(folder)
+        return {role: every[role] for role in ("acquisition", "recorder")}
+
+    session = Session(settings, say, lambda _: None, commands, request)
+    say(f"Recording {settings.source}. Ctrl-C ends it.")
+    session.run()
+    say(session.recorded)
+
+
 def serve(
     settings: Settings, say: Callable[[str], None], may_take_another_port: bool = False
 ) -> None:
@@ -120,6 +165,7 @@ def serve(
         bundle=str(bundle),
         painter_log=str(painter_log or ""),
         summary=str(summary or ""),
+        recordings=str(Path(settings.recordings).absolute()),
         port=_free_port(settings, may_take_another_port, say),
     )
 

@@ -23,11 +23,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.bundle import find_bundle
 from app.bus import Bus
 from app.child import begin_child
+from app.errors import SettingsError
 from app.flash_guard import FlashGuard
 from app.hub import Hub
 from app.listener import listen, uvicorn_config
 from app.messages import pack
 from app.metrics import Metrics
+from app.recorder import Request as RecordingRequest
 from app.relay import Relay, Sent
 from app.rights import (
     FOREIGN_HOST,
@@ -192,6 +194,19 @@ def create_app(relay: Relay, web_folder: Path = WEB) -> FastAPI:
             raise _Refusal(400, str(error)) from error
         relay.act(action)
         return JSONResponse({"action": action})
+
+    @app.post("/api/recording")
+    async def recording(request: Request) -> Response:
+        check_origin(request.headers.get("origin"), request.headers.get("host"))
+        if rights.role(request.cookies) != "operator":
+            raise _Refusal(401, NO_TOKEN)
+        body = await _body(request)
+        try:
+            wanted = RecordingRequest.from_dict(body) if body.get("is_on") is True else None
+        except SettingsError as error:
+            raise _Refusal(400, str(error)) from error
+        relay.record(wanted)
+        return JSONResponse({"is_on": wanted is not None})
 
     @app.websocket("/ws")
     async def ws(websocket: WebSocket) -> None:

@@ -1,7 +1,8 @@
-"""The supervisor: three children in one session, started, watched and ended."""
+"""The supervisor: three children in one session, and a recorder at times, watched and ended."""
 
 from __future__ import annotations
 
+import json
 import secrets
 import signal
 import sys
@@ -21,6 +22,7 @@ from app.cores import worker_threads
 from app.errors import ChildFailedError, ExitCode
 from app.messages import pack
 from app.processes import Process, Started, Zygote
+from app.recorder import REQUEST, Request
 from app.rights import page_address
 from app.settings import Settings, child_environment
 from app.summary import Summary, write_summary
@@ -30,6 +32,7 @@ MODULES: dict[Role | Literal["zygote"], str] = {
     "acquisition": "app.acquire",
     "worker": "app.worker",
     "server": "app.server",
+    "recorder": "app.recorder",
     "zygote": "app.zygote",
 }
 FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.2, 5.0
@@ -56,7 +59,10 @@ def _is_ready(telemetry: Mapping[str, Any]) -> bool:
     """Whether a child that says this does its work."""
     if telemetry["from"] == "worker":
         return telemetry.get("state") == "ready"
-    return telemetry["from"] == "server" or telemetry.get("state") in ("running", "finished")
+    return telemetry["from"] in ("server", "recorder") or telemetry.get("state") in (
+        "running",
+        "finished",
+    )
 
 
 def _manner(status: int) -> str:
@@ -78,6 +84,8 @@ class _Watched:
         self.early_deaths = 0
         self.process: Process | None = None
         self.restart_at = 0.0
+        # Asked to end while the session goes on.
+        self.is_dismissed = False
         self._begin = begin
         self._started = 0.0
         self._back_off = FIRST_BACK_OFF
@@ -129,6 +137,7 @@ class Session:
     on_address : called once, when there is a page and EEG for it.
     commands : makes the children's commands from the session's folder. The worker is forked by
         the one called "zygote", if there is one and the system can do it.
+    request : of a recording that begins with the session, which then ends with it.
     """
 
     def __init__(
@@ -137,11 +146,16 @@ class Session:
         say: Callable[[str], None],
         on_address: Callable[[Addresses], None],
         commands: Callable[[Path], Commands] = child_commands,
+        request: Request | None = None,
     ) -> None:
         self._settings = settings
         self._say = say
         self._on_address = on_address
-        self._commands = commands
+        self._make_commands = commands
+        self._commands: Commands = {}
+        self._request = request
+        self._recorded: dict[str, Any] = {}
+        self._folder = Path()
         self._operator_token = secrets.token_urlsafe(24)
         self._viewer_token = "" if settings.is_loopback else secrets.token_urlsafe(24)
         self._summary = Summary(settings.source, settings.bundle)
@@ -150,6 +164,18 @@ class Session:
         self._bus: Subscriber
         self._children: dict[Role, _Watched] = {}
         self._zygote: Zygote | None = None
+
+    @property
+    def recorded(self) -> str:
+        """What the last recording holds, in a sentence."""
+        last = self._recorded
+        if not last:
+            return "Nothing was recorded."
+        missed = f"; {last['n_missed']} pieces were missed" if last["n_missed"] else ""
+        return (
+            f"{last['file']} holds {last['n_samples']:,} samples of each electrode in "
+            f"{last['n_segments']} piece(s){missed}."
+        )
 
     def addresses(self) -> Addresses:
         """Where the page is; tokens stand in the fragment, which no log sees."""
@@ -173,7 +199,7 @@ class Session:
         """
         started = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="phosphene-", ignore_cleanup_errors=True) as name:
-            folder = Path(name)
+            folder = self._folder = Path(name)
             Bus.make_folder(folder)
             write_session(folder, self._settings, self._operator_token, self._viewer_token)
             with Bus(folder, "supervisor") as bus, self._ending_on_signals():
@@ -202,7 +228,7 @@ class Session:
                 signal.signal(number, handler)
 
     def _start(self, folder: Path) -> None:
-        commands = self._commands(folder)
+        commands = self._commands = self._make_commands(folder)
         threads = {"worker": worker_threads(self._settings.threads)}
         for role in (role for role in ROLES if role in commands):
             environment = child_environment(threads.get(role, 1))
@@ -216,13 +242,39 @@ class Session:
                 begin = self._zygote.fork
             self._children[role] = _Watched(role, begin)
             self._children[role].start()
+        if self._request:
+            self._record(self._request)
+
+    def _record(self, request: Request) -> None:
+        """Begin a recording; one that goes on stays as it is."""
+        child = self._children.get("recorder")
+        if "recorder" not in self._commands or (child and child.state != "failed"):
+            return
+        path = self._folder / REQUEST
+        path.write_text(json.dumps(request.to_dict()), encoding="utf-8")
+        command, environment = self._commands["recorder"], child_environment(1)
+        self._children["recorder"] = _Watched("recorder", partial(Started, command, environment))
+        self._children["recorder"].start()
+
+    def _control(self, header: Mapping[str, Any]) -> None:
+        """Do what the operator asks for."""
+        self._is_ending |= header["action"] == "stop"
+        if header["action"] == "record":
+            self._record(Request.from_dict(header["request"]))
+        child = self._children.get("recorder")
+        if header["action"] == "stop-recording" and child:
+            if child.process is None:
+                del self._children["recorder"]
+            else:
+                child.is_dismissed = True
+                child.process.ask_to_end()
 
     def _watch(self, folder: Path, bus: Bus, started: float) -> None:
         publisher = bus.publisher("telemetry")
         last_told: tuple[float, Any] = (0.0, None)
         while not self._is_ending:
             self._take_in(TICK)
-            for child in self._children.values():
+            for child in list(self._children.values()):
                 self._attend(child, folder)
             if self._zygote:
                 self._zygote.attend()
@@ -235,9 +287,11 @@ class Session:
         while message := self._bus.receive(timeout):
             timeout, header = 0, message.header
             if message.type == "control":
-                self._is_ending |= header["action"] == "stop"
+                self._control(header)
                 continue
             self._summary.add(header)
+            if header["from"] == "recorder":
+                self._recorded = header
             child = self._children.get(header["from"])
             if child is None:
                 continue
@@ -259,7 +313,7 @@ class Session:
 
     def _attend(self, child: _Watched, folder: Path) -> None:
         if child.process is None:
-            if time.monotonic() >= child.restart_at:
+            if child.state != "failed" and time.monotonic() >= child.restart_at:
                 child.start()
             return
         status = child.ended()
@@ -269,6 +323,14 @@ class Session:
         self._take_in(0)
         report = read_error(folder, child.role)
         sentence = report[0] if report else f"The {child.role} process {_manner(status)}."
+        if child.is_dismissed and not report:
+            del self._children[child.role]
+            return
+        if child.role == "recorder" and report and not self._request:
+            # What it cannot mend itself ends a recording, and no session.
+            child.state, child.message = "failed", sentence
+            self._say(sentence)
+            return
         if not child.was_ever_ready:
             child.early_deaths += 1
             code = report[1] if report else ExitCode.FAILURE

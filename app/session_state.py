@@ -60,6 +60,7 @@ class SessionState:
         self._acquisition = NOT_HEARD
         self._worker = WORKER_NOT_HEARD
         self._children: dict[str, dict[str, Any]] = {}
+        self._recorder: dict[str, Any] = {}
         self._seen: dict[str, Any] | None = None
         self._latency = {name: deque[float](maxlen=WINDOW) for name in ("painted", "drawn")}
         self._painted: deque[tuple[float, int]] = deque()
@@ -82,9 +83,20 @@ class SessionState:
             self._worker = header
             self._latency["painted"].extend(header["painted_ms"])
             self._add_count(header["t"], header["frames_painted"])
+        elif header["from"] == "recorder":
+            self._recorder = header
         elif header["from"] == "supervisor":
             self._children = header["children"]
         return before != (self.sentence, self.is_paused, self._seen, self._children)
+
+    @property
+    def recording(self) -> dict[str, Any] | None:
+        """What is being recorded, for everyone to see; None where nothing is."""
+        child = self._children.get("recorder")
+        if child is None or child["state"] == "failed":
+            return None
+        last = self._recorder
+        return {name: last.get(name, 0) for name in ("seconds", "n_missed")}
 
     def add_drawn(self, samples_ms: list[float]) -> None:
         """Take in first-use latencies."""
@@ -194,6 +206,7 @@ class SessionState:
             "latency_ms": {name: percentiles(values) for name, values in self._latency.items()},
             "frames_per_second": self.frames_per_second,
             "is_paused": self.is_paused,
+            "recording": self.recording,
             "samples_in": acquisition.get("samples_in", 0),
             "samples_lost": acquisition.get("samples_lost", 0),
         }

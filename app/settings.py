@@ -81,6 +81,9 @@ class Settings:
     painter_log: Annotated[
         str, "File to which it is added what the painter does, for `phosphene render`."
     ] = ""
+    recordings: Annotated[str, "Folder of recordings, with a folder in it for each pseudonym."] = (
+        "recordings"
+    )
     tls_cert: Annotated[str, "TLS certificate (PEM); needed beyond this machine."] = ""
     tls_key: Annotated[str, "Private key of the TLS certificate (PEM)."] = ""
     allow_remote: Annotated[

@@ -80,8 +80,8 @@ class Summary:
 
     def restarted(self, role: Role) -> None:
         """The child `role` begins to count again; its last message is already here."""
-        self.restarts[role] += 1
-        for name in COUNTERS[role]:
+        self.restarts[role] = self.restarts.get(role, 0) + 1
+        for name in COUNTERS.get(role, ()):
             self._before[name] += self._since[name] or 0
             self._since[name] = None
 

@@ -131,6 +131,18 @@ function listen() {
   byId("softer").onclick = () => turnGain(-1);
   byId("pause").onclick = () =>
     socket.send("control", { action: state?.is_paused ? "resume" : "pause" });
+  const dialog = /** @type {HTMLDialogElement} */ (byId("record-dialog"));
+  byId("record").onclick = () => (state?.recording ? void record({ is_on: false }) : dialog.showModal());
+  byId("record-cancel").onclick = () => dialog.close();
+  byId("record-form").onsubmit = () => {
+    const [subject, days, consent] = ["subject", "days", "consent"].map(
+      (name) => /** @type {HTMLInputElement} */ (byId(`record-${name}`)),
+    );
+    const wanted = { subject: subject.value, keep_days: days.valueAsNumber, has_consent: consent.checked };
+    void record({ is_on: true, ...wanted });
+    // Each recording is agreed to anew.
+    consent.checked = false;
+  };
   let tStop = -Infinity;
   byId("stop").onclick = () => {
     if (now() - tStop < CONFIRM) socket.send("control", { action: "stop" });
@@ -139,7 +151,7 @@ function listen() {
     setTimeout(() => write("stop", "Stop"), CONFIRM * 1000);
   };
   addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || dialog.open) return;
     if (event.key === "Escape") freeze();
     else if (event.key === "+" || event.key === "=") turnGain(1);
     else if (event.key === "-") turnGain(-1);
@@ -158,17 +170,32 @@ function listen() {
   follow();
 }
 
+/**
+ * Post JSON; what is refused is said on the page.
+ * @param {string} path
+ * @param {object} body
+ */
+async function post(path, body) {
+  const response = await fetch(path, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(body),
+  });
+  if (!response.ok) complain((await response.json()).sentence);
+}
+
+/** @param {object} wanted */
+async function record(wanted) {
+  await post("api/recording", wanted).catch(() => complain("The server does not answer."));
+  tell();
+}
+
 /** Exchange the token in the address for a cookie, and forget it. */
 async function enter() {
   const [role, token] = location.hash.slice(1).split("=", 2);
   if (token === undefined || (role !== "operator" && role !== "viewer")) return;
   history.replaceState(null, "", location.pathname + location.search);
-  const response = await fetch(`api/${role}`, {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ token }),
-  });
-  if (!response.ok) complain((await response.json()).sentence);
+  await post(`api/${role}`, { token });
 }
 
 /** Nothing is drawn before the warning was acknowledged. */

@@ -127,6 +127,7 @@ export class Panels {
     write("rate", `${state.frames_per_second.toFixed(1)} per second`);
     write("lost", state.samples_lost.toLocaleString("en"));
     write("viewers", String(state.viewers));
+    this.#showRecording(state.recording);
     byId("operator").hidden = !state.is_operator;
     write("pause", state.is_paused ? "Resume" : "Pause");
   }
@@ -137,6 +138,16 @@ export class Panels {
     badge.dataset.honesty = honesty;
     write("honesty-word", honesty || "waiting");
     write("honesty-text", HONESTY[honesty] ?? "No EEG has arrived yet.");
+  }
+
+  /** @param {StateHeader["recording"]} recording */
+  #showRecording(recording) {
+    byId("recording").hidden = recording === null;
+    write("record", recording ? "Stop recording" : "Record…");
+    if (recording === null) return;
+    const minutes = Math.floor(recording.seconds / 60);
+    const lost = recording.n_missed ? `, ${recording.n_missed} pieces missed` : "";
+    write("recording-text", `The EEG is being recorded: ${minutes} min${lost}`);
   }
 
   /** @param {StateHeader["seen"]} seen */

@@ -55,6 +55,7 @@ const PREFIX = 8;
  * @property {Seen | null} seen
  * @property {{painted: Percentiles, drawn: Percentiles}} latency_ms
  * @property {number} frames_per_second
+ * @property {{seconds: number, n_missed: number} | null} recording
  * @property {boolean} is_operator
  * @property {boolean} is_paused
  * @property {number} samples_lost

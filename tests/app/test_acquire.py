@@ -22,7 +22,7 @@ class Sent:
 
     def __init__(self) -> None:
         self.messages: dict[str, list[Message]] = {
-            topic: [] for topic in ("epoch", "traces", "marker", "telemetry")
+            topic: [] for topic in ("epoch", "traces", "raw", "marker", "telemetry")
         }
         self.sinks = {topic: Sink(kept) for topic, kept in self.messages.items()}
 

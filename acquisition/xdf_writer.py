@@ -1,0 +1,195 @@
+"""Writes XDF files: whatever was written can be read, however the writing ends.
+
+XDF 1.0 (https://github.com/sccn/xdf/wiki/Specifications): chunks one after the other, each with its
+length before it. Nothing is ever changed once it is written; without footers a file is whole.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+from xml.etree import ElementTree
+
+import numpy as np
+
+from acquisition.channels import Channel
+
+Format = Literal["float32", "string"]
+_FILE_HEADER, _STREAM_HEADER, _SAMPLES, _CLOCK_OFFSET, _BOUNDARY, _STREAM_FOOTER = range(1, 7)
+# Where a reader finds its way again behind bytes that are damaged.
+_MARK = bytes.fromhex("43A546DCCBF5410FB30ED5467383CBE4")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamHeader:
+    """What a stream says of itself.
+
+    Attributes
+    ----------
+    name, type : as LSL has them.
+    channel_format : of its samples.
+    sfreq : Hz; 0 where samples come as they please.
+    channels : label, type and unit of each.
+    notes : further elements of its description, by name.
+    """
+
+    name: str
+    type: str
+    channel_format: Format
+    sfreq: float
+    channels: Sequence[Channel]
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def xml(self) -> bytes:
+        """The content of its header."""
+        info = ElementTree.Element("info")
+        for tag, text in (
+            ("name", self.name),
+            ("type", self.type),
+            ("channel_count", str(len(self.channels))),
+            ("nominal_srate", f"{self.sfreq:g}"),
+            ("channel_format", self.channel_format),
+        ):
+            ElementTree.SubElement(info, tag).text = text
+        desc = ElementTree.SubElement(info, "desc")
+        channels = ElementTree.SubElement(desc, "channels")
+        for c in self.channels:
+            channel = ElementTree.SubElement(channels, "channel")
+            for tag, text in (("label", c.label), ("type", c.type), ("unit", c.unit)):
+                ElementTree.SubElement(channel, tag).text = text
+        _add(desc, self.notes)
+        return _text(info)
+
+
+@dataclass(slots=True)
+class _Written:
+    """What was written of a stream."""
+
+    header: StreamHeader
+    n: int = 0
+    first: float = 0.0
+    last: float = 0.0
+
+
+class XDFWriter:
+    """Appends streams to a new file; used by one thread.
+
+    Parameters
+    ----------
+    path : of the file, which must not exist.
+    notes : elements of the file's header, by name.
+
+    Raises
+    ------
+    OSError
+        The file cannot be made, or there is no room: then what was written before is whole.
+    """
+
+    def __init__(self, path: Path, notes: dict[str, str]) -> None:
+        info = ElementTree.Element("info")
+        ElementTree.SubElement(info, "version").text = "1.0"
+        _add(info, notes)
+        self._streams: list[_Written] = []
+        # Without a buffer: what a call wrote outlives this process, however it ends.
+        self._file = path.open("xb", buffering=0)
+        self._n_bytes = 0
+        self._append(b"XDF:" + _chunk(_FILE_HEADER, _text(info)))
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that the file holds."""
+        return self._n_bytes
+
+    def add_stream(self, header: StreamHeader) -> int:
+        """Begin a stream; its number, for what follows."""
+        self._streams.append(_Written(header))
+        number = len(self._streams)
+        self._append(_chunk(_STREAM_HEADER, struct.pack("<I", number) + header.xml()))
+        return number
+
+    def add_samples(self, stream: int, timestamps: np.ndarray, samples: np.ndarray) -> None:
+        """Write samples of a float32 stream.
+
+        Parameters
+        ----------
+        timestamps : (n,), seconds.
+        samples : (n_channels, n).
+        """
+        n_channels, n = samples.shape
+        each = np.dtype([("n", "u1"), ("t", "<f8"), ("x", "<f4", (n_channels,))])
+        rows = np.empty(n, each)
+        rows["n"], rows["t"], rows["x"] = 8, timestamps, samples.T
+        self._add_rows(stream, timestamps, rows.tobytes())
+
+    def add_text(self, stream: int, timestamp: float, text: str) -> None:
+        """Write a sample of a stream of strings with one channel."""
+        data = text.encode()
+        row = struct.pack("<Bd", 8, timestamp) + struct.pack("<BI", 4, len(data)) + data
+        self._add_rows(stream, np.array([timestamp]), row)
+
+    def _add_rows(self, stream: int, timestamps: np.ndarray, rows: bytes) -> None:
+        if not len(timestamps):
+            return
+        content = struct.pack("<IBI", stream, 4, len(timestamps)) + rows
+        self._append(_chunk(_SAMPLES, content))
+        written = self._streams[stream - 1]
+        if not written.n:
+            written.first = float(timestamps[0])
+        written.n, written.last = written.n + len(timestamps), float(timestamps[-1])
+
+    def add_clock_offset(self, stream: int, t: float, offset: float) -> None:
+        """Write by how much the stream's clock is behind the recorder's, measured at `t`."""
+        self._append(_chunk(_CLOCK_OFFSET, struct.pack("<Idd", stream, t, offset)))
+
+    def mark(self) -> None:
+        """Write what a reader can find its way by behind damage."""
+        self._append(_chunk(_BOUNDARY, _MARK))
+
+    def close(self) -> None:
+        """Write the footers and close the file."""
+        try:
+            for number, written in enumerate(self._streams, 1):
+                info = ElementTree.Element("info")
+                _add(
+                    info,
+                    {
+                        "first_timestamp": repr(written.first),
+                        "last_timestamp": repr(written.last),
+                        "sample_count": str(written.n),
+                    },
+                )
+                content = struct.pack("<I", number) + _text(info)
+                self._append(_chunk(_STREAM_FOOTER, content))
+            os.fsync(self._file.fileno())
+        finally:
+            self._file.close()
+
+    def _append(self, data: bytes) -> None:
+        """All of it or nothing: behind a chunk that is cut off a reader finds nothing more."""
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError:
+            self._file.truncate(self._n_bytes)
+            self._file.seek(self._n_bytes)
+            raise
+        self._n_bytes += len(data)
+
+
+def _chunk(tag: int, content: bytes) -> bytes:
+    return struct.pack("<BIH", 4, 2 + len(content), tag) + content
+
+
+def _add(parent: ElementTree.Element, notes: dict[str, str]) -> None:
+    for name, text in notes.items():
+        ElementTree.SubElement(parent, name).text = text
+
+
+def _text(element: ElementTree.Element) -> bytes:
+    data: bytes = ElementTree.tostring(element, encoding="utf-8", xml_declaration=True)
+    return data
