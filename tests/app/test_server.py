@@ -445,6 +445,63 @@ def test_the_operator_controls_by_http_and_by_websocket(server):
     assert server.controls() == ["pause", "resume", "stop"]
 
 
+RECORDING = {"is_on": True, "subject": "P01", "keep_days": 30, "has_consent": True}
+
+
+def test_the_operator_begins_and_ends_a_recording_and_everyone_sees_it(server):
+    with server.operator() as client:
+        assert client.post("/api/recording", json=RECORDING).json() == {"is_on": True}
+        assert client.post("/api/recording", json={"is_on": False}).json() == {"is_on": False}
+    asked = [header for topic, header in server.published if topic == "control"]
+    wanted = {name: value for name, value in RECORDING.items() if name != "is_on"}
+    assert asked == [{"action": "record", "request": wanted}, {"action": "stop-recording"}]
+
+    def tell(state):
+        report = {"state": state, "message": "No room.", "restarts": 0}
+        children = {"from": "supervisor", "t": 0.0, "children": {"recorder": report}}
+        server.tell("telemetry", children)
+
+    with server.ws() as ws:
+        assert receive(ws, "state").header["recording"] is None
+        server.tell("telemetry", {"from": "recorder", "t": 0.0, "seconds": 61.5, "n_missed": 2})
+        tell("running")
+        seen = receive_until(ws, lambda header: header["recording"] is not None)
+        assert seen["recording"] == {"seconds": 61.5, "n_missed": 2}
+        tell("failed")
+        seen = receive_until(ws, lambda header: header["recording"] is None)
+        assert seen["sentence"] == "No room."
+
+
+def receive_until(ws, is_it):
+    while not is_it(header := receive(ws, "state").header):
+        pass
+    return header
+
+
+@pytest.mark.parametrize(
+    ("changed", "status", "said"),
+    [
+        ({"has_consent": False}, 400, "only of a person who agreed"),
+        ({"subject": "../x"}, 400, "A pseudonym has"),
+        ({"keep_days": 10**6}, 400, "1 to 3650 days"),
+    ],
+)
+def test_a_recording_that_makes_no_sense_is_refused(server, changed, status, said):
+    with server.operator() as client:
+        response = client.post("/api/recording", json=RECORDING | changed)
+    assert response.status_code == status
+    assert said in response.json()["sentence"]
+    assert server.controls() == []
+
+
+def test_nobody_else_may_record(server):
+    with server.http(origin=server.origin) as client:
+        response = client.post("/api/recording", json=RECORDING)
+    assert response.status_code == 401
+    assert response.json()["sentence"].startswith("Only the operator may do this.")
+    assert server.controls() == []
+
+
 def test_a_worker_that_was_started_again_is_paused_again(server):
     with server.operator() as client:
         client.post("/api/control", json={"action": "pause"})
@@ -470,7 +527,7 @@ def test_an_action_that_there_is_not_gets_a_sentence(server, action):
     assert server.controls() == []
 
 
-@pytest.mark.parametrize("path", ["/api/operator", "/api/control"])
+@pytest.mark.parametrize("path", ["/api/operator", "/api/control", "/api/recording"])
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", None])
 def test_a_request_from_a_foreign_origin_is_refused_even_with_the_token(server, path, origin):
     headers = {"Cookie": f"{server.rights.cookie}={OPERATOR}"}

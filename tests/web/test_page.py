@@ -323,6 +323,46 @@ def test_only_the_operator_has_controls(page: Any, room: Room) -> None:
     wait_until(lambda: room.sent[1:] == [{"action": "stop"}])
 
 
+def test_recording_begins_with_consent_and_is_marked_in_red(page: Any, room: Room) -> None:
+    begin(page, room, f"#operator={TOKEN}")
+    page.get_by_role("button", name="Record…").click()
+    dialog = page.get_by_role("dialog", name="Record the EEG")
+    start = dialog.get_by_role("button", name="Record", exact=True)
+    dialog.get_by_label("Pseudonym", exact=True).fill("P01")
+    # Without consent the browser does not send it, and a letter is no shortcut.
+    start.click()
+    assert dialog.is_visible()
+    dialog.get_by_label("The person agreed").check()
+    start.click()
+    wait_until(lambda: len(room.sent) == 1)
+    request = {"subject": "P01", "keep_days": 90, "has_consent": True}
+    assert room.sent == [{"action": "record", "request": request}]
+    assert not dialog.is_visible()
+    assert not page.locator("#recording").is_visible()
+
+    def tell(**children: Any) -> None:
+        room._receive("telemetry", {"from": "supervisor", "t": 0.0, "children": children})
+
+    recorder = {"from": "recorder", "t": 0.0, "seconds": 125.0, "n_missed": 0}
+    room._receive("telemetry", recorder)
+    tell(recorder={"state": "running", "message": "", "restarts": 0})
+    page.locator("#recording").wait_for()
+    assert text(page, "recording-text") == "The EEG is being recorded: 2 min"
+    red, green, blue = page.evaluate(
+        "getComputedStyle(document.getElementById('recording')).color.match(/\\d+/g).map(Number)"
+    )[:3]
+    assert red > 1.4 * max(green, blue)
+    page.get_by_role("button", name="Stop recording").click()
+    wait_until(lambda: room.sent[1:] == [{"action": "stop-recording"}])
+    tell()
+    wait_until(lambda: not page.locator("#recording").is_visible())
+    # Agreed to anew, each time.
+    page.get_by_role("button", name="Record…").click()
+    assert not dialog.get_by_label("The person agreed").is_checked()
+    dialog.get_by_role("button", name="Cancel").click()
+    assert not dialog.is_visible()
+
+
 def test_a_viewer_has_none_and_a_wrong_token_is_told(page: Any, room: Room) -> None:
     page.goto(room.address + "#operator=wrong")
     page.get_by_role("button", name="Show the pictures").click()
