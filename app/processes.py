@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from signal import Signals
 
+_CLOSED = -1
 # Seconds from one zygote to the next, when they die and no worker is wanted.
 BETWEEN_ZYGOTES = 5.0
 
@@ -28,10 +29,13 @@ class Process(ABC):
     _pipe: int
 
     def ask_to_end(self) -> None:
-        """Write to the pipe and close it, once; no harm if the process has ended."""
+        """Write to the pipe and close it; no harm if that was done, or if the process has ended."""
+        pipe, self._pipe = self._pipe, _CLOSED
+        if pipe == _CLOSED:
+            return
         with suppress(OSError):
-            os.write(self._pipe, b"\n")
-        os.close(self._pipe)
+            os.write(pipe, b"\n")
+        os.close(pipe)
 
     @abstractmethod
     def poll(self) -> int | None:

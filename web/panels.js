@@ -147,7 +147,7 @@ export class Panels {
     if (recording === null) return;
     const minutes = Math.floor(recording.seconds / 60);
     const lost = recording.n_missed ? `, ${recording.n_missed} pieces missed` : "";
-    write("recording-text", `The EEG is being recorded: ${minutes} min${lost}`);
+    write("recording-text", `Recording the EEG: ${minutes} min${lost}`);
   }
 
   /** @param {StateHeader["seen"]} seen */

@@ -211,6 +211,48 @@ def kill(module: str, folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_recording_comes_and_goes_while_the_session_goes_on(tmp_path: Path) -> None:
+    settings = Settings(duration=40, recordings=str(tmp_path / "r"))
+    said = list[str]()
+
+    def commands(folder: Path) -> Any:
+        every = child_commands(folder)
+        return {role: every[role] for role in ("acquisition", "recorder")}
+
+    session = Session(settings, said.append, lambda _: None, commands)
+    take_in, acted = session._take_in, list[str]()
+
+    def ask(action: str, **more: Any) -> None:
+        session._control({"action": action, **more})
+        acted.append(action)
+
+    def watch(timeout: float) -> None:
+        take_in(timeout)
+        n = session._recorded.get("n_samples", 0)
+        is_there = "recorder" in session._children
+        if not acted and session._children["acquisition"].was_ever_ready:
+            ask("stop-recording")  # of none
+            ask("record", request=REQUEST.to_dict())
+        elif len(acted) == 2 and n > 250:
+            ask("record", request=Request("P02", 1, True).to_dict())  # one goes on
+            ask("stop-recording")
+        elif len(acted) == 4 and not is_there:
+            session._recorded = {}
+            ask("record", request=Request("P02", 1, True).to_dict())
+        elif len(acted) == 5 and n > 100:
+            ask("stop")
+
+    session._take_in = watch  # type: ignore[method-assign]
+    session.run()
+    assert acted[-1] == "stop"
+    assert said == []
+    for subject in ("P01", "P02"):
+        [path] = (tmp_path / "r" / subject).iterdir()
+        [eeg] = eeg_of(load(path)[0])
+        assert eeg["footer"]["info"]["sample_count"] == [str(len(eeg["time_stamps"]))]
+
+
+@pytest.mark.slow
 def test_whatever_is_killed_the_recording_goes_on(tmp_path: Path) -> None:
     settings = Settings(duration=60, recordings=str(tmp_path / "r"))
     said = list[str]()

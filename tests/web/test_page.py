@@ -347,7 +347,7 @@ def test_recording_begins_with_consent_and_is_marked_in_red(page: Any, room: Roo
     room._receive("telemetry", recorder)
     tell(recorder={"state": "running", "message": "", "restarts": 0})
     page.locator("#recording").wait_for()
-    assert text(page, "recording-text") == "The EEG is being recorded: 2 min"
+    assert text(page, "recording-text") == "Recording the EEG: 2 min"
     red, green, blue = page.evaluate(
         "getComputedStyle(document.getElementById('recording')).color.match(/\\d+/g).map(Number)"
     )[:3]
