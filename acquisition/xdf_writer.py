@@ -97,7 +97,12 @@ class XDFWriter:
         # Without a buffer: what a call wrote outlives this process, however it ends.
         self._file = path.open("xb", buffering=0)
         self._n_bytes = 0
-        self._append(b"XDF:" + _chunk(_FILE_HEADER, _text(info)))
+        try:
+            self._append(b"XDF:" + _chunk(_FILE_HEADER, _text(info)))
+        except OSError:
+            self._file.close()
+            path.unlink(missing_ok=True)
+            raise
 
     @property
     def n_bytes(self) -> int:

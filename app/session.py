@@ -326,9 +326,12 @@ class Session:
         if child.is_dismissed and not report:
             del self._children[child.role]
             return
-        if child.role == "recorder" and report and not self._request:
-            # What it cannot mend itself ends a recording, and no session.
+        if child.role == "recorder" and report and report[1] is not ExitCode.FAILURE:
+            # What it cannot mend itself, as a full disk, ends the recording; a session that was
+            # begun for it ends, too.
             child.state, child.message = "failed", sentence
+            if self._request:
+                raise ChildFailedError(sentence, report[1])
             self._say(sentence)
             return
         if not child.was_ever_ready:

@@ -163,6 +163,18 @@ def test_a_full_disk_loses_nothing_that_was_written(tmp_path: Path) -> None:
     assert len(read_xdf(path)) == 1
 
 
+def test_without_room_for_its_header_no_file_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(XDFWriter, "_append", full)
+    with pytest.raises(OSError, match="No space"):
+        XDFWriter(tmp_path / "a.xdf", {})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_that_is_there_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.xdf"
     path.write_bytes(b"mine")
