@@ -20,6 +20,7 @@ from acquisition.channels import Channel
 
 Format = Literal["float32", "string"]
 _FILE_HEADER, _STREAM_HEADER, _SAMPLES, _CLOCK_OFFSET, _BOUNDARY, _STREAM_FOOTER = range(1, 7)
+_LONGEST_HEADER = 1 << 16
 # Where a reader finds its way again behind bytes that are damaged.
 _MARK = bytes.fromhex("43A546DCCBF5410FB30ED5467383CBE4")
 
@@ -184,6 +185,26 @@ class XDFWriter:
             self._file.seek(self._n_bytes)
             raise
         self._n_bytes += len(data)
+
+
+def read_notes(path: Path) -> dict[str, str]:
+    """What the header of a file says, by name; of its first chunk alone, and so at once.
+
+    Raises
+    ------
+    ValueError
+        It is no XDF file, or its header is longer than this program writes.
+    OSError, xml.etree.ElementTree.ParseError
+    """
+    with path.open("rb") as file:
+        magic, head = file.read(4), file.read(7)
+        if magic != b"XDF:" or len(head) < 7 or head[0] != 4:
+            raise ValueError(f"{path} is no XDF file of this program.")
+        length, tag = struct.unpack("<IH", head[1:])
+        if tag != _FILE_HEADER or length > _LONGEST_HEADER:
+            raise ValueError(f"{path} is no XDF file of this program.")
+        info = ElementTree.fromstring(file.read(length - 2))
+    return {element.tag: element.text or "" for element in info}
 
 
 def _chunk(tag: int, content: bytes) -> bytes:

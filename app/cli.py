@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from app import scale_model
+from app import scale_model, subjects_command
 from app.errors import EXIT_CODE_TEXTS, exit_code, sentence
 from app.results.command import results, results_page
 from app.settings import Settings
@@ -276,6 +276,7 @@ def few_steps(
 
 
 app.add_typer(scale_model.app, name="scale-model")
+app.add_typer(subjects_command.app, name="subjects")
 
 
 @app.command()

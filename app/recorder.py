@@ -39,6 +39,15 @@ _PSEUDONYM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 _PROGRAM = "Phosphene"
 
 
+def is_pseudonym(name: str) -> bool:
+    """Whether a person's folder may have this name.
+
+    >>> is_pseudonym("P01"), is_pseudonym("../P01")
+    (True, False)
+    """
+    return bool(_PSEUDONYM.fullmatch(name))
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What an operator says before a recording begins.
@@ -65,7 +74,7 @@ class Request:
                 "EEG is recorded only of a person who agreed to it. Ask them, then say so (a mark "
                 "in the page, --consented on the command line)."
             )
-        if not isinstance(self.subject, str) or not _PSEUDONYM.fullmatch(self.subject):
+        if not isinstance(self.subject, str) or not is_pseudonym(self.subject):
             raise SettingsError(
                 "A pseudonym has 1 to 32 letters, digits, - and _, and begins with no sign, as "
                 f"P01; found {self.subject!r}."

@@ -8,6 +8,7 @@ import socket
 import threading
 import webbrowser
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from acquisition.errors import SourceNotFoundError
@@ -17,6 +18,7 @@ from app.painter_log import PainterLog
 from app.recorder import Request
 from app.session import Addresses, Commands, Session, child_commands
 from app.settings import DEFAULTS, Settings, has_display
+from app.subjects import warn
 from app.summary import check_writable
 from models.bundle_files import check_bundle
 
@@ -126,6 +128,7 @@ def record(
         every = child_commands(folder)
         return {role: every[role] for role in ("acquisition", "recorder")}
 
+    warn(Path(settings.recordings), datetime.now(UTC).date(), say)
     session = Session(settings, say, lambda _: None, commands, request)
     say(f"Recording {settings.source}. Ctrl-C ends it.")
     session.run()
@@ -177,4 +180,5 @@ def serve(
         if settings.open_browser and has_display():
             _open_page(addresses.operator)
 
+    warn(Path(settings.recordings), datetime.now(UTC).date(), say)
     Session(settings, say, on_address).run()
