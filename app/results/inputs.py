@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -15,6 +15,7 @@ from app.bundle import find_bundle, read_epoch_spec
 from app.errors import SettingsError
 from app.evaluation import Wanted as Scored
 from app.evaluation import named_classifier, open_painter, options_of
+from app.painted_stimuli import GUIDANCE, STEPS
 from app.results.peers import our_decoder, train_peers
 from app.results.stream import Sessions
 from app.ruler import SECONDS_PER_TRIAL
@@ -163,6 +164,13 @@ class Inputs:
     def captions_by(self) -> Path:
         """The folder whose U-Net paints captions."""
         return self.wanted.painter or self.folder
+
+    @property
+    def caption_options(self) -> Options:
+        """How captions are painted: a text-to-image model as it painted the stimuli."""
+        if self.wanted.painter is None:
+            return self.options
+        return replace(self.options, steps=STEPS, guidance=GUIDANCE)
 
     @property
     def tests(self) -> dict[str, PreparedSet]:

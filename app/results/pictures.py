@@ -52,7 +52,7 @@ def measure(inputs: Inputs) -> Part:
         inputs.wanted.clip,
         inputs.judge,
         inputs.test,
-        inputs.options,
+        inputs.caption_options,
         inputs.painter.pipeline.device,
     )
     # Of a run that was stopped: without its part nobody knows how much of it is there.

@@ -251,6 +251,7 @@ def test_wrong_input_gets_its_sentence_and_writes_nothing(
         ({"test": sides}, ExitCode.TRAINING, "others than the labels of"),
         ({"test": files / "train"}, ExitCode.TRAINING, "Session 0 of subject 0 is in"),
         ({"session": 1}, ExitCode.TRAINING, "Session 1 of subject 0 is in"),
+        ({"new_subject": 0}, ExitCode.TRAINING, "and so is nobody new"),
         ({"test_also": "other"}, ExitCode.USAGE, "--test-also expects NAME=FOLDER"),
         ({"test_also": f"new sessions={other}"}, ExitCode.USAGE, "is what --test is called"),
     ]
