@@ -77,7 +77,7 @@ class TextToImageConfig(Schedule):
 class AlignConfig(Schedule):
     """Settings of the alignment with CLIP; every field is a flag."""
 
-    steps: Steps = 1300
+    steps: Steps = 1200
     batch: Batch = 128
     lr: Rate = 3e-4
     weight_decay: WeightDecay = 0.05
