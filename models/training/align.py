@@ -65,6 +65,8 @@ class AlignTask(nn.Module):
     clip_weight, context_weight : of L_clip, and of the distance of the context. With
         neither, CLIP is not asked: classification alone.
     concept_weight : of the concept's cross-entropy; 0: what reads stays as it is.
+    is_shared : whether what is decided teaches the blocks that read, too, and not the
+        concept alone.
     """
 
     prototypes: torch.Tensor
@@ -80,10 +82,12 @@ class AlignTask(nn.Module):
         clip_weight: float = 3.0,
         context_weight: float = 5.0,
         concept_weight: float = 1.0,
+        is_shared: bool = True,
     ) -> None:
         super().__init__()
         self.eeg_encoder, self.conditioner, self._data = encoder, conditioner, data
         self._strength, self._concept_weight = strength, concept_weight
+        self._is_shared = is_shared and concept_weight > 0
         self._clip_weight, self._context_weight = clip_weight, context_weight
         # Painting does not need it. It reads before the last block, which so is left to decide: the
         # context that decides is no linear function of what a linear head can read.
@@ -144,8 +148,7 @@ class AlignTask(nn.Module):
         loss = self._concept_weight * losses["concept"]
         if not (self._clip_weight or self._context_weight):
             return {"loss": loss, **losses}
-        # What is decided does not teach what reads: there it drowns the concept.
-        context, embeds = self.decide(tokens.detach())
+        context, embeds = self.decide(tokens if self._is_shared else tokens.detach())
         if self._clip_weight:
             losses["clip"] = clip_loss(rows["image_embeds"], embeds)
             losses["contrast"] = contrast_loss(rows["image_embeds"][seen], embeds[seen])

@@ -225,6 +225,9 @@ class DistillConfig(Schedule):
     ] = 0.5
     augment: Augment = 0.0
     sampler_steps: SamplerSteps = 4
+    start: Annotated[
+        str, "Folder of a U-Net that was distilled before and learns on; none: the bundle's own."
+    ] = ""
 
     def __post_init__(self) -> None:
         Schedule.__post_init__(self)

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from diffusers import DDIMScheduler, LCMScheduler
+from diffusers import DDIMScheduler, LCMScheduler, UNet2DConditionModel
 from torch import nn
 
 from models.errors import PreparedSetError, TrainingError
 from models.keyframes import KeyframePainter
 from models.pipeline import EEGToImagePipeline, fixed_noise
-from models.training.base import check_prediction, encode_set
+from models.training.base import check_prediction, encode_set, load_stage
 from models.training.bundle import Sampler, read_held_out, save_variant
 from models.training.config import DistillConfig
 from models.training.consistency import DistillTask
@@ -116,6 +116,26 @@ def build_scheduler(bundle: Path, teacher: EEGToImagePipeline, solver_steps: int
     )
 
 
+def begin_unet(start: str, teacher: UNet2DConditionModel) -> UNet2DConditionModel:
+    """What learns: a copy of the teacher, or what was distilled before from one like it.
+
+    Raises
+    ------
+    TrainingError
+        The folder holds no U-Net, or one of another build.
+    """
+    if not start:
+        return copy.deepcopy(teacher)
+    remedy = "Give --start the folder `unet` of a bundle that was distilled from one like this."
+    unet: UNet2DConditionModel = load_stage(
+        UNet2DConditionModel, Path(start), "The U-Net to go on from", remedy
+    )
+    found, wanted = ({n: p.shape for n, p in u.named_parameters()} for u in (unet, teacher))
+    if found != wanted:
+        raise TrainingError(f"The U-Net in {start} is of another build than the bundle's. {remedy}")
+    return unet
+
+
 def split_epochs(
     every: SeenEpochs, held_out: dict[str, torch.Tensor]
 ) -> tuple[SeenEpochs, SeenEpochs]:
@@ -173,7 +193,7 @@ def distill(
             "for validation."
         )
     latents = encode_set(out / "cache" / "latents.npy", data, pipeline.vae, bundle)
-    unet = copy.deepcopy(pipeline.unet)
+    unet = begin_unet(config.start, pipeline.unet)
     if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     task = DistillTask(

@@ -31,6 +31,8 @@ class DrawnAlignTask(AlignTask):
         model: GaussianEpochs,
     ) -> None:
         # Drawn epochs vary enough, and of five electrodes none may be silenced.
+        # With a handful of pictures the other losses drown the concept's: of two classes, a
+        # shared encoder learnt to read neither.
         super().__init__(
             encoder,
             conditioner,
@@ -38,6 +40,7 @@ class DrawnAlignTask(AlignTask):
             len(model.mean),
             strength=0.0,
             clip_weight=1.0,
+            is_shared=False,
         )
         scale = model.scale.reshape(-1)
         root = np.linalg.cholesky(model.covariance)

@@ -77,7 +77,7 @@ class TextToImageConfig(Schedule):
 class AlignConfig(Schedule):
     """Settings of the alignment with CLIP; every field is a flag."""
 
-    steps: Steps = 1200
+    steps: Steps = 1300
     batch: Batch = 128
     lr: Rate = 3e-4
     weight_decay: WeightDecay = 0.05
@@ -95,8 +95,8 @@ class AlignConfig(Schedule):
     ] = 10.0
     concept_weight: Annotated[
         float,
-        "Weight of the cross-entropy of the concept, from which alone the blocks before the last "
-        "learn. 0: they stay as they are.",
+        "Weight of the cross-entropy of the concept. 0: the blocks before the last, which read it, "
+        "stay as they are.",
     ] = 1.0
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,29 @@ def test_the_bundle_keeps_all_else_but_the_card(
     for name in ("eeg_encoder", "conditioner", "vae", "concepts"):
         old, new = getattr(was, name).state_dict(), getattr(pipeline, name).state_dict()
         assert all(torch.equal(old[n].half(), new[n].half()) for n in old), name
+
+
+def test_it_goes_on_from_what_was_distilled_before(
+    folder: Path, distilled: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    start = distilled[0] / "bundle" / "unet"
+    config = replace(CONFIG, steps=2, lr=1e-4, save_every=2, start=str(start))
+    distill(folder / "teacher", folder / "set", tmp_path, config, silent)
+    begun, teacher = (
+        load_bundle(path).unet.conv_in.weight
+        for path in (distilled[0] / "bundle", folder / "teacher")
+    )
+    learnt = load_bundle(tmp_path / "bundle").unet.conv_in.weight
+    assert 0 < (learnt - begun).abs().max() < 0.1 * (teacher - begun).abs().max()
+    for wrong, said in ((tmp_path / "nowhere", "Give --start"), (other_unet(tmp_path), "build")):
+        with pytest.raises(TrainingError, match=said):
+            distill(folder / "teacher", folder / "set", tmp_path / "x",
+                    replace(config, start=str(wrong)), silent)  # fmt: skip
+
+
+def other_unet(folder: Path) -> Path:
+    bundle = make_tiny_bundle(folder / "other", TinySizes(N_CHANNELS, N_TIMES, cross=32))
+    return bundle / "unet"
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(

@@ -245,16 +245,16 @@ def test_the_concept_is_read_before_the_last_block(folder: Path) -> None:
     assert all((p.grad is not None) == p.requires_grad for p in task.parameters())
 
 
-def test_what_is_decided_does_not_teach_what_reads_which_may_stay_as_it_is(folder: Path) -> None:
+def test_what_is_decided_may_teach_what_reads_or_leave_it_as_it_is(folder: Path) -> None:
     data = ViewedSet(folder / "set", folder / "clip" / "clip")
     encoder = build_encoder("scale", 4, 64)
     conditioner = align.build_conditioner(encoder)
 
-    def gradients(concept_weight: float, clip_weight: float) -> list[bool]:
+    def gradients(concept_weight: float, clip_weight: float, is_shared: bool = False) -> list[bool]:
         torch.manual_seed(0)
         encoder.requires_grad_(True).zero_grad()
         task = align.AlignTask(
-            encoder, conditioner, data, len(NAMES), 0.0, clip_weight, 5.0, concept_weight
+            encoder, conditioner, data, len(NAMES), 0.0, clip_weight, 5.0, concept_weight, is_shared
         )
         task(task.load(task.draw(torch.Generator().manual_seed(0), 8)))["loss"].backward()
         assert all((p.grad is not None) == p.requires_grad for p in task.parameters())
@@ -263,12 +263,15 @@ def test_what_is_decided_does_not_teach_what_reads_which_may_stay_as_it_is(folde
     n = len(encoder.blocks)
     assert gradients(1.0, 1.0) == [True] * n
     assert gradients(0.0, 1.0) == [False] * (n - 1) + [True]
+    assert gradients(0.0, 1.0, is_shared=True) == [False] * (n - 1) + [True]
     # The concept alone is what the others learn from, however much is decided.
     first = [block.mlp.fc2.weight for block in encoder.blocks[:-1]]
     gradients(1.0, 1.0)
     before = [w.grad.clone() for w in first if w.grad is not None]
     gradients(1.0, 50.0)
     assert all(torch.equal(a, w.grad) for a, w in zip(before, first, strict=True))
+    gradients(1.0, 50.0, is_shared=True)
+    assert not all(torch.equal(a, w.grad) for a, w in zip(before, first, strict=True))
     with pytest.raises(TrainingError, match="concept-weight"):
         AlignConfig(concept_weight=0, clip_weight=0, context_weight=0)
 
