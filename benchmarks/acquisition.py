@@ -178,7 +178,8 @@ def _acquire(folder: Path, ch_names: tuple[str, ...], stop: Any) -> None:
     source = _opened()
     with Bus(folder, "acquisition") as bus:
         sinks: dict[str, Any] = {
-            topic: bus.publisher(topic) for topic in ("epoch", "traces", "marker", "telemetry")
+            topic: bus.publisher(topic)
+            for topic in ("epoch", "traces", "raw", "marker", "telemetry")
         }
         Acquisition(source, _spec(ch_names, hop=32), "sliding", sinks).run(stop)
 
