@@ -306,7 +306,7 @@ def test_bad_input_in_a_child_ends_serve_with_its_sentence(bundle: Path, tmp_pat
         "from app.cli import main\n"
         "made = app.session.child_commands\n"
         "app.session.Session.__init__.__defaults__ = (\n"
-        "    lambda folder: {'acquisition': made(folder)['acquisition']},)\n"
+        "    lambda folder: {'acquisition': made(folder)['acquisition']}, None)\n"
         f"sys.argv = ['phosphene', 'serve', '--port', '0', '--bundle', {str(bundle)!r},\n"
         "            '--source', sys.argv[1]]\n"
         "main()\n"
