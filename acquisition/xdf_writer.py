@@ -7,6 +7,7 @@ length before it. Nothing is ever changed once it is written; without footers a 
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from acquisition.channels import Channel
 Format = Literal["float32", "string"]
 _FILE_HEADER, _STREAM_HEADER, _SAMPLES, _CLOCK_OFFSET, _BOUNDARY, _STREAM_FOOTER = range(1, 7)
 _LONGEST_HEADER = 1 << 16
+_FORBIDDEN = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 # Where a reader finds its way again behind bytes that are damaged.
 _MARK = bytes.fromhex("43A546DCCBF5410FB30ED5467383CBE4")
 
@@ -52,16 +54,16 @@ class StreamHeader:
             ("name", self.name),
             ("type", self.type),
             ("channel_count", str(len(self.channels))),
-            ("nominal_srate", f"{self.sfreq:g}"),
+            ("nominal_srate", repr(float(self.sfreq))),
             ("channel_format", self.channel_format),
         ):
-            ElementTree.SubElement(info, tag).text = text
+            ElementTree.SubElement(info, tag).text = _allowed(text)
         desc = ElementTree.SubElement(info, "desc")
         channels = ElementTree.SubElement(desc, "channels")
         for c in self.channels:
             channel = ElementTree.SubElement(channels, "channel")
             for tag, text in (("label", c.label), ("type", c.type), ("unit", c.unit)):
-                ElementTree.SubElement(channel, tag).text = text
+                ElementTree.SubElement(channel, tag).text = _allowed(text)
         _add(desc, self.notes)
         return _text(info)
 
@@ -213,7 +215,12 @@ def _chunk(tag: int, content: bytes) -> bytes:
 
 def _add(parent: ElementTree.Element, notes: dict[str, str]) -> None:
     for name, text in notes.items():
-        ElementTree.SubElement(parent, name).text = text
+        ElementTree.SubElement(parent, name).text = _allowed(text)
+
+
+def _allowed(text: str) -> str:
+    """Without what XML cannot hold: a stream of such a name would make its file unreadable."""
+    return _FORBIDDEN.sub("\ufffd", text)
 
 
 def _text(element: ElementTree.Element) -> bytes:

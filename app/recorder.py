@@ -278,9 +278,13 @@ def main() -> None:
         recorder = Recorder(path, request, bus.publisher("telemetry").send, today)
         try:
             recorder.tell()
-            recorder.run(incoming, child.stop.is_set)
-        finally:
-            recorder.close()
+            try:
+                recorder.run(incoming, child.stop.is_set)
+            finally:
+                recorder.close()
+        except SummaryError as error:
+            # Told also while ending: samples that waited found no room.
+            child.fail(error)
         recorder.tell()
 
 

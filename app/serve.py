@@ -90,6 +90,12 @@ def _open_page(address: str) -> None:
     threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
 
+def recording_commands(folder: Path) -> Commands:
+    """Of a session that only records."""
+    every = child_commands(folder)
+    return {role: every[role] for role in ("acquisition", "recorder")}
+
+
 def record(
     settings: Settings,
     subject: str,
@@ -124,12 +130,8 @@ def record(
         recordings=str(Path(settings.recordings).absolute()),
     )
 
-    def commands(folder: Path) -> Commands:
-        every = child_commands(folder)
-        return {role: every[role] for role in ("acquisition", "recorder")}
-
     warn(Path(settings.recordings), datetime.now(UTC).date(), say)
-    session = Session(settings, say, lambda _: None, commands, request)
+    session = Session(settings, say, lambda _: None, recording_commands, request)
     say(f"Recording {settings.source}. Ctrl-C ends it.")
     session.run()
     say(session.recorded)

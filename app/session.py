@@ -212,6 +212,9 @@ class Session:
                     self._end()
                     if self._settings.summary:
                         write_summary(Path(self._settings.summary), self._summary.to_dict(duration))
+                if report := read_error(folder, "recorder"):
+                    # The last samples of a recording found no room.
+                    raise ChildFailedError(*report)
 
     @contextmanager
     def _ending_on_signals(self) -> Iterator[None]:
@@ -323,8 +326,11 @@ class Session:
         self._take_in(0)
         report = read_error(folder, child.role)
         sentence = report[0] if report else f"The {child.role} process {_manner(status)}."
-        if child.is_dismissed and not report:
+        if child.is_dismissed and not (report and report[1] is not ExitCode.FAILURE):
+            # Whoever asked it to end does not want it back.
             del self._children[child.role]
+            if report:
+                self._say(sentence)
             return
         if child.role == "recorder" and report and report[1] is not ExitCode.FAILURE:
             # What it cannot mend itself, as a full disk, ends the recording; a session that was

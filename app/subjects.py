@@ -62,19 +62,34 @@ class Subject:
 
 
 def find_subjects(folder: Path) -> list[Subject]:
-    """Everyone who is in a folder of recordings."""
+    """Everyone who is in a folder of recordings.
+
+    Raises
+    ------
+    SummaryError
+        It cannot be read.
+    """
     if not folder.is_dir():
         return []
-    found = []
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and is_pseudonym(path.name):
-            recordings = [
-                Recording(file, file.stat().st_size, _keep_until(file))
-                for file in sorted(path.glob("*.xdf"))
-            ]
-            n_bytes = sum(file.stat().st_size for file in _files(path))
-            found.append(Subject(path.name, path, recordings, n_bytes))
-    return found
+    try:
+        paths = [path for path in sorted(folder.iterdir()) if is_pseudonym(path.name)]
+        return [_subject(path) for path in paths if path.is_dir() and not path.is_symlink()]
+    except OSError as error:
+        raise SummaryError(
+            f"The recordings in {folder} cannot be listed ({error.strerror}: {error.filename}). "
+            "Give yourself the right to, or name another folder with --recordings."
+        ) from error
+
+
+def _subject(folder: Path) -> Subject:
+    recordings = [
+        Recording(file, file.stat().st_size, _keep_until(file))
+        for file in sorted(_files(folder))
+        if file.parent == folder and file.suffix == ".xdf"
+    ]
+    return Subject(
+        folder.name, folder, recordings, sum(file.stat().st_size for file in _files(folder))
+    )
 
 
 def find_subject(folder: Path, pseudonym: str) -> Subject:
@@ -94,7 +109,8 @@ def find_subject(folder: Path, pseudonym: str) -> Subject:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())
+    # A link leads to what is somebody else's: it goes with the folder, and what it names stays.
+    return (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def _keep_until(path: Path) -> date | None:
@@ -137,7 +153,11 @@ def expired(subjects: list[Subject], today: date) -> list[Recording]:
 
 def warn(folder: Path, today: date, say: Callable[[str], None]) -> None:
     """Say what is over, or soon will be."""
-    subjects = find_subjects(folder)
+    try:
+        subjects = find_subjects(folder)
+    except SummaryError as error:
+        say(str(error))
+        return
     over = len(expired(subjects, today))
     left = [r.days_left(today) for s in subjects for r in s.recordings]
     soon = sum(1 for days in left if days is not None and 0 <= days <= WARNED)

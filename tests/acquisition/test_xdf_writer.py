@@ -63,6 +63,19 @@ def test_two_streams_and_all_that_is_said_of_them(tmp_path: Path) -> None:
     assert stream.channels[0] == Channel("Fp1", "EEG", "microvolts")
 
 
+def test_whatever_a_stream_is_called_and_however_fast_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.xdf"
+    name = "cap\x00\x1b\ud800 \U0001f9e0"
+    writer = XDFWriter(path, {"subject": name})
+    writer.add_stream(
+        StreamHeader(name, "EEG", "float32", 1163.63636363, [Channel(name)], {"note": name})
+    )
+    writer.close()
+    [found] = load(path)
+    assert found["info"]["name"] == ["cap\ufffd\ufffd\ufffd \U0001f9e0"]
+    assert float(found["info"]["nominal_srate"][0]) == 1163.63636363
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.integers(0, 40), min_size=1, max_size=6),

@@ -23,7 +23,8 @@ from app.bundle import find_bundle, find_stimuli
 from app.errors import ExitCode, SettingsError, SummaryError
 from app.messages import Message, pack, unpack
 from app.recorder import CONSENT, Recorder, Request, new_file
-from app.session import Session, child_commands
+from app.serve import recording_commands
+from app.session import Session
 from app.settings import Settings
 from tests.app.test_cli import run
 
@@ -215,11 +216,7 @@ def test_a_recording_comes_and_goes_while_the_session_goes_on(tmp_path: Path) ->
     settings = Settings(duration=40, recordings=str(tmp_path / "r"))
     said = list[str]()
 
-    def commands(folder: Path) -> Any:
-        every = child_commands(folder)
-        return {role: every[role] for role in ("acquisition", "recorder")}
-
-    session = Session(settings, said.append, lambda _: None, commands)
+    session = Session(settings, said.append, lambda _: None, recording_commands)
     take_in, acted = session._take_in, list[str]()
 
     def ask(action: str, **more: Any) -> None:
@@ -257,11 +254,7 @@ def test_whatever_is_killed_the_recording_goes_on(tmp_path: Path) -> None:
     settings = Settings(duration=60, recordings=str(tmp_path / "r"))
     said = list[str]()
 
-    def commands(folder: Path) -> Any:
-        every = child_commands(folder)
-        return {role: every[role] for role in ("acquisition", "recorder")}
-
-    session = Session(settings, said.append, lambda _: None, commands, REQUEST)
+    session = Session(settings, said.append, lambda _: None, recording_commands, REQUEST)
     take_in, acted = session._take_in, list[str]()
 
     def watch(timeout: float) -> None:

@@ -97,6 +97,33 @@ def test_what_is_deleted_was_written_over(folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "link").read_bytes() == bytes(n)
 
 
+def test_what_a_link_names_stays(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    (folder / "P01" / "link.xdf").symlink_to(tmp_path / "mine")
+    (folder / "P03").symlink_to(folder / "P02")
+    assert [(s.pseudonym, len(s.recordings)) for s in find_subjects(folder)] == [
+        ("P01", 2),
+        ("P02", 3),
+    ]
+    delete(folder / "P01")
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert not (folder / "P01").exists()
+
+
+def test_a_folder_that_cannot_be_read_holds_up_no_session(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(SummaryError, match="cannot be listed"):
+        find_subjects(folder)
+    said: list[str] = []
+    warn(folder, TODAY, said.append)
+    assert len(said) == 1
+
+
 def test_all_that_is_a_persons_is_given_out(
     folder: Path,
     tmp_path: Path,
