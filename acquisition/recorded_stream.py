@@ -54,10 +54,19 @@ class RecordedStream:
 
     @property
     def is_markers(self) -> bool:
-        """Irregular, and text or one column of whole numbers."""
-        if self.sfreq > 0 and "marker" not in self.type.lower():
+        """Irregular, and text or one column of whole numbers.
+
+        pylsl's outlets are of floats where nothing else is said: of type "Markers" they count.
+        """
+        is_named = "marker" in self.type.lower()
+        if self.sfreq > 0 and not is_named:
             return False
-        return self.is_text or (len(self.channels) == 1 and self.samples.dtype.kind in "iu")
+        if self.is_text:
+            return True
+        is_whole = self.samples.dtype.kind in "iu" or (
+            is_named and bool(np.all(self.samples == np.round(self.samples)))
+        )
+        return len(self.channels) == 1 and is_whole
 
     def describe(self) -> str:
         """For people: 'Muse' (EEG, 5 channels, 256 Hz, 2820 samples)."""
@@ -71,7 +80,8 @@ class RecordedStream:
         """The samples as markers; the label is the first column that is not empty."""
         found = []
         for i, (t, row) in enumerate(zip(self.timestamps, self.samples, strict=True)):
-            label = next((str(v) for v in row if str(v)), "")
+            texts = [f"{v:g}" if isinstance(v, np.floating) else str(v) for v in row]
+            label = next((text for text in texts if text), "")
             if label:
                 found.append(Marker(float(t), label, dict(self.details[i]) if self.details else {}))
         return found

@@ -105,6 +105,51 @@ def record(
     record(settings, subject, keep_days, consented, say)
 
 
+@app.command("import-session")
+@takes_settings("ch_names", "unit", "recordings")
+def import_session(
+    settings: Settings,
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Recordings in their order: XDF, CSV, text, FIF, EDF, BDF, GDF ...; or the folder "
+            "of a public set, as faces:FOLDER."
+        ),
+    ],
+    subject: Annotated[str, typer.Option(help="Pseudonym of the person, as P01.")],
+    labels: Annotated[
+        str, typer.Option(help="Markers that count and their classes, as 1=left,2=right,3=offset.")
+    ] = "",
+    stimuli: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the images that markers name; sub-folders are classes."),
+    ] = None,
+    run_gap: Annotated[
+        float,
+        typer.Option(min=0, help="Seconds without a trial that end a run; 0: a file is a run."),
+    ] = 0.0,
+    keep_days: Annotated[int, typer.Option(help="Days until it is to be deleted.")] = 90,
+    consented: Annotated[
+        bool, typer.Option("--consented", help="The person agreed to be recorded.")
+    ] = False,
+    licence: Annotated[
+        str, typer.Option(help="Of published data and where they are from, in consent's place.")
+    ] = "",
+) -> None:
+    """Make a session to calibrate with of recordings by other programs, or of public ones."""
+    from datetime import datetime
+
+    from acquisition.source import SourceOptions
+    from app.import_session import Wanted, import_session
+    from app.session_trials import to_classes
+
+    options = SourceOptions(settings.ch_names, settings.unit)
+    wanted = Wanted(to_classes(labels), stimuli, run_gap, licence, options)
+    now = datetime.now().astimezone()
+    folder = Path(settings.recordings)
+    import_session(sources, folder, subject, keep_days, consented, wanted, now, say)
+
+
 @app.command()
 @takes_settings("known_peers")
 def sources(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 
-STREAM = "Markers"
+from acquisition.channels import Channel
+from acquisition.xdf_writer import StreamHeader
+
+MARKERS = StreamHeader("Markers", "Markers", "string", 0.0, [Channel("marker")])
 ONSET, OFFSET = "onset/", "offset"
 
 
 def onset_text(
     name: str, number: int, picture: str, trial: int, run: int, is_catch: bool = False
 ) -> str:
-    """The sample of the stream `STREAM` that says that a picture appeared.
+    """The sample of the stream `MARKERS` that says that a picture appeared.
 
     `label` is the marker's own text, as the recorder has it, so that the class's number needs
     another name.

@@ -68,12 +68,59 @@ class StimulusImages:
         return self._ids[path]
 
 
-class StimulusFolder:
+class StimulusNames:
     """A folder of stimuli: sub-folders are classes, and markers name the files.
 
     A marker may say the file's stem (`cat_01`), its name (`cat_01.jpg`) or its path in the
     folder with or without the ending (`animals/cat_01`), each also behind `onset/`. An image
     that lies in no sub-folder is a class of its own.
+
+    Parameters
+    ----------
+    folder : of the stimuli.
+
+    Raises
+    ------
+    SettingsError
+        The folder is missing or holds no image.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+        if not paths:
+            raise SettingsError(
+                f"--stimuli expects a folder of images ({', '.join(SUFFIXES)}); {folder} "
+                f"{'holds none' if folder.is_dir() else 'is no folder'}. Give another."
+            )
+        self.folder = folder
+        self.class_of: dict[Path, str] = {}
+        self._paths: dict[str, set[Path]] = {}
+        for path in paths:
+            inside = path.relative_to(folder)
+            self.class_of[path] = inside.parts[0] if len(inside.parts) > 1 else path.stem
+            for name in (inside.as_posix(), inside.with_suffix("").as_posix()):
+                for key in (name, name.rpartition("/")[2]):
+                    self._paths.setdefault(key, set()).add(path)
+
+    def find(self, label: str) -> Path | None:
+        """The image that a marker names, or None.
+
+        Raises
+        ------
+        SettingsError
+            Several images have the name that the marker says.
+        """
+        found = self._paths.get(label.strip().replace("\\", "/").removeprefix("onset/"))
+        if found and len(found) > 1:
+            raise SettingsError(
+                f"The marker '{label}' may mean {' or '.join(sorted(map(str, found)))}. "
+                "Give every image a name of its own, or name the sub-folder in the marker."
+            )
+        return next(iter(found)) if found else None
+
+
+class StimulusFolder:
+    """The images of a folder of stimuli as pictures of a prepared set; see `StimulusNames`.
 
     Parameters
     ----------
@@ -92,22 +139,9 @@ class StimulusFolder:
     def __init__(
         self, folder: Path, images: StimulusImages, skipped: Skipped, numbers: dict[str, int]
     ) -> None:
-        paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-        if not paths:
-            raise SettingsError(
-                f"--stimuli expects a folder of images ({', '.join(SUFFIXES)}); {folder} "
-                f"{'holds none' if folder.is_dir() else 'is no folder'}. Give another."
-            )
+        self._names = StimulusNames(folder)
         self._images, self._skipped, self._numbers = images, skipped, numbers
-        self._class_of: dict[Path, str] = {}
-        self._paths: dict[str, set[Path]] = {}
-        for path in paths:
-            inside = path.relative_to(folder)
-            self._class_of[path] = inside.parts[0] if len(inside.parts) > 1 else path.stem
-            for name in (inside.as_posix(), inside.with_suffix("").as_posix()):
-                for key in (name, name.rpartition("/")[2]):
-                    self._paths.setdefault(key, set()).add(path)
-        classes = sorted(set(self._class_of.values()))
+        classes = sorted(set(self._names.class_of.values()))
         self.labels = numbers or {name: number for number, name in enumerate(classes)}
 
     def __call__(self, marker: Marker) -> tuple[int, int] | None:
@@ -120,17 +154,11 @@ class StimulusFolder:
         """
         if marker.label == "offset" or (self._numbers and marker.label not in self._numbers):
             return None
-        found = self._paths.get(marker.label.strip().replace("\\", "/").removeprefix("onset/"))
-        if not found:
+        path = self._names.find(marker.label)
+        if path is None:
             self._skipped.add("no image of that name is in the folder of stimuli", marker.label)
             return None
-        if len(found) > 1:
-            raise SettingsError(
-                f"The marker '{marker.label}' may mean {' or '.join(sorted(map(str, found)))}. "
-                "Give every image a name of its own, or name the sub-folder in the marker."
-            )
-        (path,) = found
-        name = self._class_of[path]
+        name = self._names.class_of[path]
         label = self._numbers[marker.label] if self._numbers else self.labels[name]
         image_id = self._images.id_of(path, label, name)
         return None if image_id is None else (label, image_id)

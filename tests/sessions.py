@@ -10,7 +10,7 @@ import numpy as np
 from acquisition.channels import Channel
 from acquisition.xdf_writer import StreamHeader, XDFWriter
 from app.recorder import CONSENT
-from app.session_markers import OFFSET, STREAM, onset_text
+from app.session_markers import MARKERS, OFFSET, onset_text
 
 CH_NAMES = ("O1", "O2", "Oz", "Pz", "P3", "P4", "PO7", "PO8")
 # Seconds: before a run's first picture and after its last, of a picture, and from one to the next.
@@ -64,7 +64,7 @@ def write_session(
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = XDFWriter(path, notes)
-    markers = writer.add_stream(StreamHeader(STREAM, "Markers", "string", 0.0, [Channel("marker")]))
+    markers = writer.add_stream(MARKERS)
     channels = [Channel(name, "EEG", "microvolts") for name in ch_names]
     eeg = writer.add_stream(
         StreamHeader(
