@@ -38,6 +38,23 @@ def test_xdf_gives_the_eeg_its_gap_and_its_markers(tmp_path: Path) -> None:
     assert recording.markers[0].timestamp == recording.timestamps[10]
 
 
+@pytest.mark.parametrize(
+    ("type_", "value", "labels"),
+    [("Markers", 2.0, ["2", "2"]), ("Markers", 0.5, []), ("Gaze", 2.0, [])],
+)
+def test_whole_floats_of_a_marker_stream_are_markers(
+    tmp_path: Path, type_: str, value: float, labels: list[str]
+) -> None:
+    times = made.gap_times(500, 250.0, {})
+    values = np.full((2, 1), value, np.float32)
+    streams = [
+        made.XDFStream("PsychoPy", type_, 0.0, values, times[[10, 20]]),
+        made.XDFStream("cap", "EEG", 250.0, made.noise(500, 1), times, ("Cz",), "microvolts"),
+    ]
+    recording = load_recording(made.write_xdf(tmp_path / "m.xdf", streams))
+    assert [m.label for m in recording.markers] == labels
+
+
 def test_chunks_cover_every_sample_and_jump_at_the_gap(tmp_path: Path) -> None:
     recording = load_recording(made.session_xdf(tmp_path / "s.xdf"))
     chunks = list(recording.chunks(8))
