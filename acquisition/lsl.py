@@ -58,7 +58,7 @@ def open_lsl(target: str, parameters: Mapping[str, str], options: SourceOptions)
     pylsl = load_pylsl(options.known_peers, parameters.get("session", ""))
     finder = StreamFinder(pylsl)
     stream = find_stream(finder, query, timeout)
-    markers = MarkerInlets(pylsl, finder, parameters.get("markers", ""))
+    markers = MarkerInlets(pylsl, finder, parameters.get("markers", ""), options.own_markers)
     return LSLSource(pylsl, finder, stream, markers, options)
 
 

@@ -23,10 +23,11 @@ class MarkerInlets:
     Parameters
     ----------
     name : of the one stream wanted; empty for all of type Markers.
+    own : source_id of a stream that is never wanted.
     """
 
-    def __init__(self, pylsl: Any, finder: StreamFinder, name: str = "") -> None:
-        self._pylsl, self._finder, self._name = pylsl, finder, name
+    def __init__(self, pylsl: Any, finder: StreamFinder, name: str = "", own: str = "") -> None:
+        self._pylsl, self._finder, self._name, self._own = pylsl, finder, name, own
         self._found: deque[Marker] = deque(maxlen=10_000)
         self._threads: dict[str, threading.Thread] = {}
         self._is_closed = threading.Event()
@@ -57,6 +58,8 @@ class MarkerInlets:
             thread.join(timeout=1.0)
 
     def _is_wanted(self, stream: LSLStream) -> bool:
+        if self._own and stream.source_id == self._own:
+            return False
         if self._name:
             return stream.name == self._name
         return stream.sfreq == 0 and stream.type.lower() in ("marker", "markers")

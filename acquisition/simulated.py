@@ -15,7 +15,7 @@ from acquisition.errors import SourceError
 from acquisition.parameters import check_parameters, whole_numbers
 from acquisition.simulated_subject import CH_NAMES, LIVE_SESSION, SFREQ, SimulatedSubject
 from acquisition.simulation_parameters import of_difficulty
-from acquisition.source import CHUNK_S, Chunk, Marker, Reading, SourceOptions
+from acquisition.source import CHUNK_S, Chunk, Marker, Reading, Source, SourceOptions
 from acquisition.stimuli import Composition, read_stimuli
 from acquisition.stream_info import StreamInfo
 
@@ -28,6 +28,7 @@ class SimulatedSource:
     subject : who generates the samples.
     names : of the pictures that are shown, if they have any.
     speed : 1 is real time.
+    lag : seconds after which a sample can be read.
     now, sleep : the session clock.
     """
 
@@ -38,25 +39,36 @@ class SimulatedSource:
         speed: float = 1.0,
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        lag: float = 0.0,
     ) -> None:
         self.info = simulated_info(subject)
         self._subject, self._speed, self._names = subject, speed, names or {}
         self._now, self._sleep = now, sleep
-        self._start = now()
+        self._start, self._lag = now(), lag
         self._read = 0
         self._data = np.zeros((len(CH_NAMES), 0), np.float32)
         self._events: list[tuple[int, str, Composition | None]] = []
 
     chunk_times = round(CHUNK_S * SFREQ)
 
+    @property
+    def n_read(self) -> int:
+        """Samples that were read."""
+        return self._read
+
+    def sample_at(self, t: float) -> int:
+        """Index of the sample that is nearest to session time `t`."""
+        return round((t - self._start) * SFREQ * self._speed)
+
     def read(self, timeout: float, n_due: int | None = None) -> Reading:
         n_least = min(self.chunk_times, n_due or self.chunk_times)
-        due = self._start + (self._read + n_least) / SFREQ / self._speed
+        start = self._start + self._lag
+        due = start + (self._read + n_least) / SFREQ / self._speed
         if (wait := due - self._now()) > 0:
             self._sleep(min(wait, timeout))
             if wait > timeout:
                 return Reading()
-        n = max(n_least, int((self._now() - self._start) * SFREQ * self._speed) - self._read)
+        n = max(n_least, int((self._now() - start) * SFREQ * self._speed) - self._read)
         while self._data.shape[1] < n:
             block, events = self._subject.next_block()
             self._data = np.concatenate((self._data, block), axis=1)
@@ -91,7 +103,10 @@ def simulated_info(subject: SimulatedSubject) -> StreamInfo:
 
 
 def named_subject(
-    parameters: Mapping[str, str], session: int, shown: Iterable[Composition] = ()
+    parameters: Mapping[str, str],
+    session: int,
+    shown: Iterable[Composition] = (),
+    looks: bool = True,
 ) -> SimulatedSubject:
     """The subject that `simulated:?subject=0&session=1&seed=1&difficulty=demo` asks for.
 
@@ -99,7 +114,7 @@ def named_subject(
     ----------
     parameters : of the source's name; every one may be left out.
     session : where the name says none.
-    shown : see `SimulatedSubject`.
+    shown, looks : see `SimulatedSubject`.
 
     Raises
     ------
@@ -110,21 +125,38 @@ def named_subject(
     texts = dict(parameters)
     difficulty = of_difficulty(texts.pop("difficulty", "demo"))
     numbers = {"subject": 0, "session": session, **whole_numbers(texts)}
-    return SimulatedSubject(**numbers, parameters=difficulty, shown=shown)
+    return SimulatedSubject(**numbers, parameters=difficulty, shown=shown, looks=looks)
 
 
-def open_simulated(
-    target: str, parameters: dict[str, str], options: SourceOptions
-) -> SimulatedSource:
-    """Open `simulated:`, with the parameters of `named_subject`."""
+def open_simulated(target: str, parameters: dict[str, str], options: SourceOptions) -> Source:
+    """Open `simulated:`, with the parameters of `named_subject`, and `shown=page`.
+
+    With that, the subject sees what the page presents and nothing else.
+    """
     if target:
         raise SourceError(
             f"'simulated:{target}': parameters follow a question mark, as simulated:?seed=1."
         )
     stimuli = read_stimuli(options.stimuli) if options.stimuli else {}
-    subject = named_subject(parameters, LIVE_SESSION, stimuli.values())
+    texts = dict(parameters)
+    shown = texts.pop("shown", "")
+    if shown not in ("", "page"):
+        raise SourceError(
+            f"shown is '{shown}'. Expected shown=page, for a subject who sees what the page "
+            "presents; leave it out for one who is shown pictures by itself."
+        )
+    subject = named_subject(texts, LIVE_SESSION, stimuli.values(), looks=not shown)
     if options.ch_names or options.unit:
         raise SourceError(
             "simulated: has fixed electrodes and microvolts; leave --ch-names and --unit out."
         )
+    if shown:
+        if not stimuli:
+            raise SourceError(
+                "simulated:?shown=page sees the pictures of a bundle, and this one has none. Take "
+                "a bundle with stimuli/stimuli.json, as weights/scale-model."
+            )
+        from acquisition.simulated_viewer import GuidedSource
+
+        return GuidedSource(subject, stimuli)
     return SimulatedSource(subject, {c: name for name, c in stimuli.items()})

@@ -107,6 +107,8 @@ class SimulatedSubject:
     parameters : what the subject is made of.
     shown : the pictures that are shown, of every concept at least one; by default every picture
         is another.
+    looks : whether pictures are shown by themselves; if not, `attend` says when one is seen, and
+        its response is for whoever shows it to add (`acquisition.simulated_viewer`).
 
     Attributes
     ----------
@@ -121,6 +123,7 @@ class SimulatedSubject:
         seed: int | None = None,
         parameters: SimulationParameters | None = None,
         shown: Iterable[Composition] = (),
+        looks: bool = True,
     ) -> None:
         self.parameters = p = parameters or SimulationParameters()
         self.subject, self.session = subject, session
@@ -175,11 +178,17 @@ class SimulatedSubject:
         self._block = 0
         self._pending = np.zeros((len(CH_NAMES), 4 * BLOCK))
         self._next_onset = int(self._schedule.uniform(1.0, 2.0) * SFREQ)
+        self._looks = looks
         self._viewing: tuple[int, int] | None = None
         self._order: list[int] = []
         self._shown: dict[int, list[Composition]] = {}
         for composition in shown:
             self._shown.setdefault(composition.label, []).append(composition)
+
+    def attend(self, is_seeing: bool) -> None:
+        """Say, of a subject who does not look by itself, whether a picture is seen from now on."""
+        first = self._block * BLOCK
+        self._viewing = (first, first) if is_seeing else None
 
     def next_block(self) -> tuple[np.ndarray, list[tuple[int, str, Composition | None]]]:
         """The next second.
@@ -206,7 +215,7 @@ class SimulatedSubject:
         """Onsets and ends within the block; their responses go to `_pending`."""
         p = self.parameters
         events: list[tuple[int, str, Composition | None]] = []
-        while True:
+        while self._looks:
             if self._viewing and self._viewing[1] < first + BLOCK:
                 events.append((self._viewing[1], "offset", None))
                 self._viewing = None
@@ -223,6 +232,7 @@ class SimulatedSubject:
             events.append((self._next_onset, f"onset/{composition.concept.name}", composition))
             self._viewing = (self._next_onset, end)
             self._next_onset = end + round(self._schedule.uniform(p.gap_min, p.gap_max) * SFREQ)
+        return events
 
     def _choose(self, label: int) -> Composition:
         if not self._shown:
@@ -231,7 +241,11 @@ class SimulatedSubject:
         return shown[int(self._schedule.integers(len(shown)))]
 
     def response(
-        self, picture: np.ndarray, label: int, rng: np.random.Generator | None = None
+        self,
+        picture: np.ndarray,
+        label: int,
+        rng: np.random.Generator | None = None,
+        viewing: float | None = None,
     ) -> np.ndarray:
         """The scalp's response to a picture.
 
@@ -240,6 +254,7 @@ class SimulatedSubject:
         picture : array of shape (14,), what it looks like (`stimuli.features`).
         label : which concept it shows.
         rng : draws this trial's latency and amplitude; None gives the mean response.
+        viewing : seconds for which it is shown; by default the parameters'.
 
         Returns
         -------
@@ -247,19 +262,26 @@ class SimulatedSubject:
         """
         p = self.parameters
         if rng is None:
-            return self.mean_response(picture, label)
+            return self.mean_response(picture, label, viewing=viewing)
         delay = rng.normal(0, p.latency_jitter)
         return math.exp(rng.normal(0, p.amplitude_jitter)) * self.mean_response(
-            picture, label, delay
+            picture, label, delay, viewing
         )
 
-    def mean_response(self, picture: np.ndarray, label: int, delay: float = 0.0) -> np.ndarray:
+    def mean_response(
+        self,
+        picture: np.ndarray,
+        label: int,
+        delay: float = 0.0,
+        viewing: float | None = None,
+    ) -> np.ndarray:
         """`response` that comes `delay` seconds late, at the usual amplitude.
 
         It is linear in `picture`, plus what the concept adds.
         """
         p = self.parameters
-        t = np.arange(round((p.viewing + 0.5) * SFREQ)) / SFREQ - delay
+        viewing = p.viewing if viewing is None else viewing
+        t = np.arange(round((viewing + 0.5) * SFREQ)) / SFREQ - delay
         early = self._early_weights @ picture
         late = self._late_weights[label]
         out = self._visual @ (
@@ -267,14 +289,14 @@ class SimulatedSubject:
             * early[:, None]
             * (
                 _bump(t, self._early_peak, p.early_width)
-                - p.offset_share * _bump(t - p.viewing, self._early_peak, p.early_width)
+                - p.offset_share * _bump(t - viewing, self._early_peak, p.early_width)
             )
         )
         components = _bump(t, np.array(p.late_latencies), p.late_width)
         out += self._category @ (p.late_uv * late @ components)
         since = np.clip(t - p.early_latency, 0, None)
         lasting = (1 - np.exp(-since / p.sustained_rise)) * np.exp(-since / p.sustained_decay)
-        lasting *= 1 / (1 + np.exp((t - p.viewing - p.early_latency) / 0.03))
+        lasting *= 1 / (1 + np.exp((t - viewing - p.early_latency) / 0.03))
         lasting_late = late.mean(axis=1) * math.sqrt(late.shape[1])
         out += p.sustained_uv * np.outer(
             self._visual @ early + self._category @ lasting_late, lasting

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -79,7 +79,8 @@ class Reading:
     chunks : in order; empty if nothing came within the timeout.
     markers : in order of time.
     state : of the source now; after "finished" nothing more will come.
-    message : one sentence for people where the state is not "running".
+    message : one sentence for people where the state is not "running", or something is wrong
+        all the same.
     """
 
     chunks: tuple[Chunk, ...] = ()
@@ -111,6 +112,15 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class Guided(Protocol):
+    """A source whose subject is told what it sees; no headset's is."""
+
+    def see(self, marker: Marker) -> None:
+        """Take the onset of a picture or its end, on the session clock."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
     """What the operator says about a source, over what it says itself.
@@ -121,12 +131,14 @@ class SourceOptions:
     unit : of the samples, "uV", "mV", "V" or "nV"; overrides the stream's.
     known_peers : hosts that LSL asks for streams besides multicast.
     stimuli : folder of the pictures that the simulated subject is shown (`read_stimuli`).
+    own_markers : source_id of this session's own outlet of markers, which is not read back.
     """
 
     ch_names: tuple[str, ...] = ()
     unit: str = ""
     known_peers: tuple[str, ...] = ()
     stimuli: Path | None = None
+    own_markers: str = ""
 
 
 def parse_source(name: str) -> tuple[str, str, dict[str, str]]:

@@ -13,12 +13,22 @@ from acquisition.epoch_spec import EpochSpec
 from acquisition.epochs import Epoch, EpochKind, EpochStream
 from acquisition.montage import Montage
 from acquisition.quality import ElectrodeQuality, QualityMonitor
-from acquisition.source import Chunk, Marker, Reading, Source, SourceOptions, open_source
+from acquisition.source import (
+    Chunk,
+    Guided,
+    Marker,
+    Reading,
+    Source,
+    SourceOptions,
+    open_source,
+)
 from app.bundle import find_bundle, find_stimuli, read_epoch_spec
 from app.bus import Bus
 from app.child import begin_child
-from app.messages import pack
+from app.messages import Message, pack
+from app.presentation import stimulus_marker
 from app.recorder import DEPTH
+from app.settings import Settings
 
 # Seconds that a read waits: how late the end of the session may be noticed.
 READ_TIMEOUT = 0.1
@@ -31,6 +41,18 @@ class Sink(Protocol):
     """Takes packed messages; `app.bus.Publisher`."""
 
     def send(self, message: bytes) -> None: ...
+
+
+class Stimuli(Protocol):
+    """Gives what is said of presented pictures; `app.bus.Subscriber`."""
+
+    def receive(self, timeout: float, /) -> Message | None: ...
+
+
+class Outlet(Protocol):
+    """Takes markers; `acquisition.marker_outlet.MarkerOutlet`."""
+
+    def send(self, marker: Marker, /) -> None: ...
 
 
 class Traces:
@@ -89,6 +111,8 @@ class Acquisition:
     kind : of the epochs that are published.
     sinks : by topic: "epoch", "traces", "raw", "marker", "telemetry".
     now : the session clock.
+    stimuli : what the page presents; its onsets and ends become markers like the source's own.
+    outlet : is given these markers, too.
 
     Raises
     ------
@@ -103,11 +127,14 @@ class Acquisition:
         kind: EpochKind,
         sinks: dict[str, Sink],
         now: Callable[[], float] = time.monotonic,
+        stimuli: Stimuli | None = None,
+        outlet: Outlet | None = None,
     ) -> None:
         info = source.info
         self._source = source
         self._sinks = sinks
         self._now = now
+        self._stimuli, self._outlet = stimuli, outlet
         self._montage = Montage.from_channels(info.ch_names, spec)
         self._stream = EpochStream(info, spec, self._montage, kinds=(kind,))
         self._monitor = QualityMonitor(info)
@@ -125,20 +152,19 @@ class Acquisition:
     def run(self, stop: threading.Event) -> None:
         """Go on until `stop` is set; a recording that has ended leaves the rest running."""
         while not stop.is_set():
+            self.take_in_stimuli()
             reading = self._source.read(READ_TIMEOUT, self._stream.n_due)
             self.take_in(reading)
             if reading.state == "finished":
                 # Nothing more will come; what is on the page stays.
                 while not stop.wait(TELEMETRY_PERIOD):
+                    self.take_in_stimuli()
                     self.tell()
 
     def take_in(self, reading: Reading) -> None:
         """Publish what a reading gives."""
-        for marker in reading.markers:
-            self._publish_marker(marker)
         # Markers go first: an epoch that is locked to one may end within these chunks.
-        for epoch in self._stream.push(None, reading.markers):
-            self._publish_epoch(epoch)
+        self._take_in_markers(reading.markers)
         for chunk in reading.chunks:
             self._publish_raw(chunk)
             for epoch in self._stream.push(chunk):
@@ -151,6 +177,25 @@ class Acquisition:
         self._state, self._message = reading.state, reading.message
         if is_changed or self._now() - self._told_at >= TELEMETRY_PERIOD:
             self.tell()
+
+    def take_in_stimuli(self) -> None:
+        """Make markers of what the page has presented."""
+        while self._stimuli and (message := self._stimuli.receive(0)):
+            marker = stimulus_marker(message.header)
+            if marker is None:
+                continue
+            # A simulated subject sees what the page shows, as a person would; the decoder does not.
+            if isinstance(self._source, Guided):
+                self._source.see(marker)
+            if self._outlet:
+                self._outlet.send(marker)
+            self._take_in_markers((marker,))
+
+    def _take_in_markers(self, markers: Sequence[Marker]) -> None:
+        for marker in markers:
+            self._publish_marker(marker)
+        for epoch in self._stream.push(None, markers):
+            self._publish_epoch(epoch)
 
     def _publish_marker(self, marker: Marker) -> None:
         header = {
@@ -253,14 +298,33 @@ def main() -> None:
             "marker": bus.publisher("marker", depth=256),
             "telemetry": bus.publisher("telemetry"),
         }
+        # The same after a restart, so that listeners find it again.
+        outlet_id = f"phosphene markers {child.folder.name}"
         options = SourceOptions(
-            settings.ch_names, settings.unit, settings.known_peers, find_stimuli(bundle)
+            settings.ch_names,
+            settings.unit,
+            settings.known_peers,
+            find_stimuli(bundle),
+            outlet_id if settings.marker_outlet else "",
         )
+        stimuli = bus.subscriber("stimulus", depth=256)
         source = open_source(settings.source, options)
         try:
-            Acquisition(source, spec, settings.epochs, sinks).run(child.stop)
+            outlet = _open_outlet(settings, outlet_id)
+            Acquisition(source, spec, settings.epochs, sinks, stimuli=stimuli, outlet=outlet).run(
+                child.stop
+            )
         finally:
             source.close()
+
+
+def _open_outlet(settings: Settings, source_id: str) -> Outlet | None:
+    if not settings.marker_outlet:
+        return None
+    # Loads liblsl, which nobody else needs.
+    from acquisition.marker_outlet import MarkerOutlet
+
+    return MarkerOutlet(settings.marker_outlet, source_id, settings.known_peers)
 
 
 if __name__ == "__main__":

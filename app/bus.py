@@ -21,7 +21,7 @@ import zmq
 
 from app.messages import Message, unpack
 
-Topic = Literal["epoch", "frame", "traces", "raw", "marker", "telemetry", "control"]
+Topic = Literal["epoch", "frame", "traces", "raw", "marker", "stimulus", "telemetry", "control"]
 
 # Who publishes what; a topic with several publishers has one socket for each.
 PUBLISHERS: dict[Topic, tuple[str, ...]] = {
@@ -29,6 +29,7 @@ PUBLISHERS: dict[Topic, tuple[str, ...]] = {
     "traces": ("acquisition",),
     "raw": ("acquisition",),
     "marker": ("acquisition",),
+    "stimulus": ("server",),
     "frame": ("worker",),
     "telemetry": ("acquisition", "worker", "server", "recorder", "supervisor"),
     "control": ("server",),

@@ -35,8 +35,8 @@ app = typer.Typer(
 )
 
 PAGE = ("bundle", "host", "port", "epochs", "seed", "threads", "device", "open_browser",
-        "duration", "summary", "painter_log", "recordings", "tls_cert", "tls_key", "allow_remote",
-        "in_container", "log_level")  # fmt: skip
+        "duration", "summary", "painter_log", "recordings", "pictures", "marker_outlet",
+        "tls_cert", "tls_key", "allow_remote", "in_container", "log_level")  # fmt: skip
 SOURCE = ("ch_names", "unit", "known_peers")
 
 

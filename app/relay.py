@@ -10,9 +10,11 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal
 
 from app.bus import Subscriber
+from app.feed import Feed
 from app.hub import IDLE, Hub
 from app.messages import Message, pack
 from app.metrics import Metrics
+from app.presentation import Presentation
 from app.recorder import Request
 from app.rights import Rights, Role
 from app.session_state import Action, SessionState
@@ -24,7 +26,7 @@ STATE_PAUSE = 0.05
 
 TELEMETRY_INTERVAL = 0.25
 
-Sent = Literal["telemetry", "control"]
+Sent = Literal["telemetry", "control", "stimulus"]
 
 TRACES_HEADER = ("first_sample", "n_channels", "n_times", "sfreq", "honesty")
 
@@ -37,6 +39,11 @@ class Relay:
     state, hub, rights, metrics : of the session.
     send : publishes a header on a topic, to the other processes.
     clock : of the session.
+    presentation : what can be presented; by default nothing.
+
+    Attributes
+    ----------
+    feed : of markers and stimuli.
     """
 
     def __init__(
@@ -47,12 +54,15 @@ class Relay:
         metrics: Metrics,
         send: Callable[[Sent, dict[str, Any]], None],
         clock: Callable[[], float] = time.monotonic,
+        presentation: Presentation | None = None,
     ) -> None:
         self.state = state
         self.hub = hub
         self.rights = rights
         self.metrics = metrics
         self.clock = clock
+        self.presentation = presentation or Presentation((), clock)
+        self.feed = Feed()
         self._send = send
         self._roles: dict[ViewerSlot, Role] = {}
         self._changed = asyncio.Event()
@@ -94,6 +104,8 @@ class Relay:
             if message.header["from"] == "server":
                 return
             self.metrics.add(message.header)
+        if message.type == "marker":
+            self.feed.add({"type": "marker", **message.header})
         if self.state.add(message):
             self._changed.set()
 
@@ -123,6 +135,12 @@ class Relay:
         else:
             self._send("control", {"action": "record", "request": request.to_dict()})
 
+    def present(self, said: dict[str, Any]) -> None:
+        """Publish what an operator's page says of a stimulus; ValueError if it cannot be."""
+        header = self.presentation.check(said)
+        self._send("stimulus", header)
+        self.feed.add({"type": "stimulus", **header})
+
     async def _tell(self) -> None:
         while True:
             with suppress(TimeoutError):
@@ -130,9 +148,13 @@ class Relay:
                     await self._changed.wait()
             self._changed.clear()
             header = {**self.state.to_dict(self.clock()), "viewers": len(self._roles)}
+            # Where a recording lies is for the operator alone.
+            known: dict[Role, dict[str, Any]] = {
+                "viewer": {"is_operator": False},
+                "operator": {"is_operator": True, "recording_file": self.state.recording_file},
+            }
             messages = {
-                role: pack("state", {**header, "is_operator": role == "operator"})
-                for role in set(self._roles.values())
+                role: pack("state", {**header, **known[role]}) for role in set(self._roles.values())
             }
             for slot, wake in self.hub.viewers.items():
                 slot.offer_state(messages[self._roles[slot]])

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from socket import socket
 from typing import Any, get_args
 
 import uvicorn
 from fastapi import FastAPI, Request, Response, WebSocket
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -29,6 +31,8 @@ from app.hub import Hub
 from app.listener import listen, uvicorn_config
 from app.messages import pack
 from app.metrics import Metrics
+from app.picture_set import find_pictures
+from app.presentation import Presentation
 from app.recorder import Request as RecordingRequest
 from app.relay import Relay, Sent
 from app.rights import (
@@ -141,6 +145,10 @@ def create_app(relay: Relay, web_folder: Path = WEB) -> FastAPI:
             found = origin or "nowhere (there is no Origin)"
             raise _Refusal(403, FOREIGN_ORIGIN.format(found=found, expected=rights.address))
 
+    def check_operator(request: Request) -> None:
+        if rights.role(request.cookies) != "operator":
+            raise _Refusal(401, NO_TOKEN)
+
     def admit(role: Role | None) -> Role:
         """Let someone watch, or refuse it."""
         if role is None:
@@ -186,8 +194,7 @@ def create_app(relay: Relay, web_folder: Path = WEB) -> FastAPI:
     @app.post("/api/control")
     async def control(request: Request) -> Response:
         check_origin(request.headers.get("origin"), request.headers.get("host"))
-        if rights.role(request.cookies) != "operator":
-            raise _Refusal(401, NO_TOKEN)
+        check_operator(request)
         try:
             action = to_action((await _body(request)).get("action"))
         except ValueError as error:
@@ -198,8 +205,7 @@ def create_app(relay: Relay, web_folder: Path = WEB) -> FastAPI:
     @app.post("/api/recording")
     async def recording(request: Request) -> Response:
         check_origin(request.headers.get("origin"), request.headers.get("host"))
-        if rights.role(request.cookies) != "operator":
-            raise _Refusal(401, NO_TOKEN)
+        check_operator(request)
         body = await _body(request)
         try:
             wanted = RecordingRequest.from_dict(body) if body.get("is_on") is True else None
@@ -207,6 +213,32 @@ def create_app(relay: Relay, web_folder: Path = WEB) -> FastAPI:
             raise _Refusal(400, str(error)) from error
         relay.record(wanted)
         return JSONResponse({"is_on": wanted is not None})
+
+    @app.post("/api/presentation")
+    async def presentation(request: Request) -> Response:
+        check_origin(request.headers.get("origin"), request.headers.get("host"))
+        check_operator(request)
+        try:
+            return JSONResponse(relay.presentation.begin(await _body(request)))
+        except ValueError as error:
+            raise _Refusal(400, str(error)) from error
+
+    @app.get("/api/pictures/{number}")
+    async def picture(request: Request, number: int) -> Response:
+        check_operator(request)
+        pictures = relay.presentation.pictures
+        if not 0 <= number < len(pictures):
+            raise _Refusal(404, f"There is no picture {number}; there are {len(pictures)}.")
+        return FileResponse(pictures[number].path)
+
+    @app.get("/api/events")
+    async def events(request: Request) -> Response:
+        check_operator(request)
+        return StreamingResponse(relay.feed.lines(), media_type="application/x-ndjson")
+
+    @app.get("/calibrate")
+    async def calibrate() -> Response:
+        return FileResponse(web_folder / "calibrate.html")
 
     @app.websocket("/ws")
     async def ws(websocket: WebSocket) -> None:
@@ -228,6 +260,18 @@ def create_app(relay: Relay, web_folder: Path = WEB) -> FastAPI:
 
     app.mount("/", StaticFiles(directory=web_folder, html=True))
     return app
+
+
+class _Server(uvicorn.Server):
+    """Ends the feeds before it ends, as it would wait for their readers."""
+
+    def __init__(self, config: uvicorn.Config, relay: Relay) -> None:
+        super().__init__(config)
+        self._relay = relay
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        self._relay.feed.end()
+        await super().shutdown(sockets)
 
 
 class _Threads:
@@ -271,16 +315,18 @@ def main() -> None:
             listen(settings.listen_host, settings.port) as listener,
             Bus(child.folder, "server") as bus,
         ):
-            publishers = {topic: bus.publisher(topic) for topic in get_args(Sent)}
+            publishers = {topic: bus.publisher(topic, depth=256) for topic in get_args(Sent)}
 
             def send(topic: Sent, header: dict[str, Any]) -> None:
                 publishers[topic].send(pack(topic, header))
 
             hub = Hub(FlashGuard())
-            thumbnails = read_thumbnails(find_bundle(settings.bundle) / "stimuli")
+            bundle = find_bundle(settings.bundle)
+            thumbnails = read_thumbnails(bundle / "stimuli")
+            presentation = Presentation(find_pictures(settings.pictures, bundle), time.monotonic)
             state = SessionState(settings.source, Path(settings.bundle).name, thumbnails)
-            relay = Relay(state, hub, rights, Metrics(), send)
-            server = uvicorn.Server(uvicorn_config(create_app(relay), settings))
+            relay = Relay(state, hub, rights, Metrics(), send, presentation=presentation)
+            server = _Server(uvicorn_config(create_app(relay), settings), relay)
             frames = bus.subscriber("frame")
             news = bus.subscriber("telemetry", "marker", "traces", depth=256)
             threads = _Threads(server)

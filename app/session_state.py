@@ -98,6 +98,11 @@ class SessionState:
         last = self._recorder
         return {name: last.get(name, 0) for name in ("seconds", "n_missed")}
 
+    @property
+    def recording_file(self) -> str:
+        """Where the newest recording lies; "" where there was none."""
+        return str(self._recorder.get("file", ""))
+
     def add_drawn(self, samples_ms: list[float]) -> None:
         """Take in first-use latencies."""
         self._latency["drawn"].extend(samples_ms)

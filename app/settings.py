@@ -84,6 +84,14 @@ class Settings:
     recordings: Annotated[str, "Folder of recordings, with a folder in it for each pseudonym."] = (
         "recordings"
     )
+    pictures: Annotated[
+        str,
+        "Folder of the images that /calibrate presents, with one folder in it for each class; "
+        "by default the bundle's stimuli.",
+    ] = ""
+    marker_outlet: Annotated[
+        str, "Name of an LSL stream for the markers of what is presented; none by default."
+    ] = ""
     tls_cert: Annotated[str, "TLS certificate (PEM); needed beyond this machine."] = ""
     tls_key: Annotated[str, "Private key of the TLS certificate (PEM)."] = ""
     allow_remote: Annotated[

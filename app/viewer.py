@@ -111,4 +111,12 @@ def _answer(data: bytes, slot: ViewerSlot, relay: Relay, role: Role) -> bytes | 
         except ValueError as error:
             return pack("error", {"sentence": str(error)})
         return None
+    if message.type == "stimulus":
+        if role != "operator":
+            return pack("error", {"sentence": NO_TOKEN})
+        try:
+            relay.present(header)
+        except ValueError as error:
+            return pack("error", {"sentence": str(error)})
+        return None
     raise MessageError(f"A page does not send messages of type {message.type}.")

@@ -1,5 +1,6 @@
 // Puts the page together: connection, picture, traces, words, keys.
 
+import { enter, post, socketAddress } from "./api.js";
 import { byId, Panels, write } from "./panels.js";
 import { Socket } from "./socket.js";
 import { Stage } from "./stage.js";
@@ -40,11 +41,8 @@ let error = { sentence: "", t: -Infinity };
 /** @type {StateHeader | null} */
 let state = null;
 
-const address = new URL("ws", location.href);
-address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
-address.hash = "";
 const socket = new Socket(
-  address.href,
+  socketAddress(),
   ({ type, header, payload }) => {
     if (type === "frame") stage.take(header, payload);
     else if (type === "traces") traces.take(header, payload);
@@ -170,32 +168,10 @@ function listen() {
   follow();
 }
 
-/**
- * Post JSON; what is refused is said on the page.
- * @param {string} path
- * @param {object} body
- */
-async function post(path, body) {
-  const response = await fetch(path, {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify(body),
-  });
-  if (!response.ok) complain((await response.json()).sentence);
-}
-
 /** @param {object} wanted */
 async function record(wanted) {
-  await post("api/recording", wanted).catch(() => complain("The server does not answer."));
+  await post("api/recording", wanted).catch(({ message }) => complain(message));
   tell();
-}
-
-/** Exchange the token in the address for a cookie, and forget it. */
-async function enter() {
-  const [role, token] = location.hash.slice(1).split("=", 2);
-  if (token === undefined || (role !== "operator" && role !== "viewer")) return;
-  history.replaceState(null, "", location.pathname + location.search);
-  await post(`api/${role}`, { token });
 }
 
 /** Nothing is drawn before the warning was acknowledged. */
@@ -212,7 +188,7 @@ function warned() {
   });
 }
 
-await Promise.all([warned(), enter().catch(() => complain("The server does not answer."))]);
+await Promise.all([warned(), enter().catch(({ message }) => complain(message))]);
 listen();
 socket.connect();
 requestAnimationFrame(draw);

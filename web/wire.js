@@ -57,6 +57,7 @@ const PREFIX = 8;
  * @property {number} frames_per_second
  * @property {{seconds: number, n_missed: number} | null} recording
  * @property {boolean} is_operator
+ * @property {string} [recording_file] where the newest recording lies, for the operator
  * @property {boolean} is_paused
  * @property {number} samples_lost
  * @property {number} viewers

@@ -225,3 +225,81 @@ def test_traces_never_join_what_a_gap_parts() -> None:
     assert (first, data.shape, t_last) == (0, (2, 8), 0.1)
     [(first, data, _)] = traces.push(28, part, 0.3)
     assert (first, data.shape) == (20, (2, 16))
+
+
+class Presented:
+    """What a page says, to be taken once."""
+
+    def __init__(self, *headers: dict[str, object]) -> None:
+        self.headers = list(headers)
+
+    def receive(self, _timeout: float) -> Message | None:
+        return Message("stimulus", self.headers.pop(0)) if self.headers else None
+
+
+def stimulus(event: str, t: float) -> dict[str, object]:
+    return {
+        "event": event, "trial": 4, "run": 2, "picture": "cat 1", "class": "cat", "label": 1,
+        "is_catch": False, "t": t, "error_s": 0.009,
+    }  # fmt: skip
+
+
+def blank_readings(seconds: int) -> list[Reading]:
+    subject = SimulatedSubject(seed=1, looks=False)
+    return [
+        Reading((Chunk(subject.next_block()[0], (first + np.arange(BLOCK)) / SFREQ, first),))
+        for first in range(0, seconds * BLOCK, BLOCK)
+    ]
+
+
+def test_presented_onsets_are_markers_and_lock_epochs_that_do_not_tell_what_was_shown() -> None:
+    sent, presented = Sent(), Presented()
+    outlet: list[Marker] = []
+
+    class Outlet:
+        def send(self, marker: Marker) -> None:
+            outlet.append(marker)
+
+    source = Listed([])
+    acquisition = Acquisition(
+        source, SPEC, "marker-locked", sent.sinks, lambda: 0.0, presented, Outlet()
+    )
+    for n, reading in enumerate(blank_readings(8)):
+        if n == 6:
+            # Told while its samples are there already, as from a page.
+            presented.headers = [
+                stimulus("planned", 9.0), stimulus("shown", 5.0), stimulus("response", 5.5),
+                stimulus("gone", 6.0), stimulus("ended", 6.5),
+            ]  # fmt: skip
+        acquisition.take_in_stimuli()
+        acquisition.take_in(reading)
+
+    details = {"label": 1, "picture": "cat 1", "trial": 4, "run": 2, "is_catch": False,
+               "error_s": 0.009}  # fmt: skip
+    assert sent.headers("marker") == [
+        {"timestamp": 5.0, "label": "onset/cat", "details": details},
+        {"timestamp": 6.0, "label": "offset", "details": {"trial": 4, "run": 2}},
+    ]
+    assert [(m.timestamp, m.label) for m in outlet] == [(5.0, "onset/cat"), (6.0, "offset")]
+    [epoch] = sent.messages["epoch"]
+    assert epoch.header["t_first"] == pytest.approx(5.0 + SPEC.tmin, abs=1 / SFREQ)
+    assert "cat" not in json.dumps(epoch.header)
+
+
+def test_a_guided_source_is_told_what_is_shown_before_it_is_read() -> None:
+    class Guided(Listed):
+        seen: tuple[Marker, ...] = ()
+
+        def see(self, marker: Marker) -> None:
+            self.seen += (marker,)
+
+        def read(self, timeout: float, n_due: int | None = None) -> Reading:
+            assert len(self.seen) == 2
+            stop.set()
+            return super().read(timeout, n_due)
+
+    stop = threading.Event()
+    presented = Presented(stimulus("shown", 5.0), stimulus("gone", 6.0))
+    source = Guided([Reading()])
+    Acquisition(source, SPEC, "sliding", Sent().sinks, stimuli=presented).run(stop)
+    assert [marker.label for marker in source.seen] == ["onset/cat", "offset"]

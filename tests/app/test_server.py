@@ -19,6 +19,8 @@ from app.hub import Hub
 from app.listener import MAX_MESSAGE, listen, uvicorn_config
 from app.messages import Message, pack, unpack
 from app.metrics import Metrics
+from app.picture_set import StimulusPicture
+from app.presentation import Presentation
 from app.relay import Relay
 from app.rights import Rights
 from app.server import MAX_BODY, create_app
@@ -48,7 +50,7 @@ class OpenGuard:
 class Server:
     """A running server, what it published, and clients for it."""
 
-    def __init__(self, web, viewer_token=""):
+    def __init__(self, web, viewer_token="", pictures=()):
         self.listener = listen("127.0.0.1", 0)
         self.port = self.listener.getsockname()[1]
         self.rights = Rights(self.port, OPERATOR, viewer_token)
@@ -61,6 +63,7 @@ class Server:
             self.rights,
             Metrics(),
             lambda topic, header: self.published.append((topic, header)),
+            presentation=Presentation(pictures, time.monotonic),
         )
         self._uvicorn = uvicorn.Server(uvicorn_config(create_app(self.relay, web), Settings()))
         self._thread = threading.Thread(target=self._uvicorn.run, args=([self.listener],))
@@ -774,3 +777,133 @@ def test_the_final_telemetry_is_the_last_word(web):
     topic, header = server.published[-1]
     assert (topic, header["from"], header["viewers"]) == ("telemetry", "server", 0)
     json.dumps(header)
+
+
+# Presentation
+
+
+@pytest.fixture
+def presenting(web, tmp_path):
+    pictures = []
+    for label, name in enumerate(("cat", "dog", "fish")):
+        path = tmp_path / f"{name}.png"
+        path.write_bytes(name.encode())
+        pictures.append(StimulusPicture(f"{name} 1", name, label, path))
+    (web / "calibrate.html").write_text("<!doctype html><title>Calibrate</title>")
+    with running(web, pictures=tuple(pictures)) as server:
+        yield server
+
+
+def said(event, trial=1, **changes):
+    now = time.monotonic()
+    t = now + 1 if event == "planned" else now
+    return pack("stimulus", {"event": event, "trial": trial, "t": t, "error_s": 0.01, **changes})
+
+
+def test_a_presentation_is_the_operators(presenting):
+    with presenting.http(origin=presenting.origin) as client:
+        for answer in (
+            client.post("/api/presentation", json={"minutes": 1}),
+            client.get("/api/pictures/0"),
+            client.get("/api/events"),
+        ):
+            assert answer.status_code == 401
+            assert "Only the operator" in answer.json()["sentence"]
+        # The page itself is no secret.
+        assert client.get("/calibrate").text.endswith("<title>Calibrate</title>")
+    with presenting.operator() as client:
+        headers = {"origin": "http://elsewhere.example"}
+        refused = client.post("/api/presentation", json={"minutes": 1}, headers=headers)
+        assert refused.status_code == 403
+
+
+def test_the_operator_gets_a_plan_and_its_pictures(presenting):
+    with presenting.operator() as client:
+        plan = client.post("/api/presentation", json={"minutes": 0.5, "seed": 3}).json()
+        assert plan["seed"] == 3
+        for trial in plan["trials"]:
+            assert client.get("/" + trial["address"]).text == trial["class"]
+        for address in ("/api/pictures/3", "/api/pictures/-1"):
+            assert client.get(address).status_code == 404
+        bad = client.post("/api/presentation", json={"minutes": "long"})
+        assert (bad.status_code, "0.1 to 60" in bad.json()["sentence"]) == (400, True)
+
+
+def test_a_server_without_pictures_says_what_to_do(server):
+    with server.operator() as client:
+        answer = client.post("/api/presentation", json={"minutes": 1})
+    assert answer.status_code == 400
+    assert "--pictures" in answer.json()["sentence"]
+
+
+def stimuli(server):
+    return [header for topic, header in server.published if topic == "stimulus"]
+
+
+def test_what_the_operators_page_shows_goes_on_the_bus(presenting):
+    with presenting.operator() as client:
+        plan = client.post("/api/presentation", json={"minutes": 0.2}).json()
+    first = plan["trials"][0]
+    with presenting.ws(token=OPERATOR) as ws:
+        for event in ("run", "planned", "shown", "response", "gone", "ended"):
+            ws.send(said(event))
+        found = presenting.until(lambda: stimuli(presenting)[5:] and stimuli(presenting))
+    assert [header["event"] for header in found] == [
+        "run", "planned", "shown", "response", "gone", "ended",
+    ]  # fmt: skip
+    names = ("trial", "run", "picture", "class", "label", "is_catch")
+    for header in found:
+        assert {name: header[name] for name in names} == {name: first[name] for name in names}
+        assert header["error_s"] == 0.01
+
+
+def test_a_malformed_stimulus_is_answered_and_the_page_stays(presenting):
+    with presenting.operator() as client:
+        client.post("/api/presentation", json={"minutes": 0.2})
+    wrong = [
+        said("seen"), said("shown", trial=99), said("shown", t="now"), said("planned", t=0),
+        said("shown", error_s=None), pack("stimulus", {}),
+    ]  # fmt: skip
+    with presenting.ws(token=OPERATOR) as ws:
+        for message in wrong:
+            ws.send(message)
+            assert receive(ws, "error").header["sentence"].endswith(".")
+        assert stimuli(presenting) == []
+        ws.send(said("shown"))
+        presenting.until(lambda: len(stimuli(presenting)) == 1)
+
+
+@pytest.mark.parametrize("options", [{}, {"token": OPERATOR, "origin": None}])
+def test_only_the_operators_page_may_say_what_is_shown(presenting, options):
+    with presenting.operator() as client:
+        client.post("/api/presentation", json={"minutes": 0.2})
+    with presenting.ws(**options) as ws:
+        ws.send(said("shown"))
+        assert "Only the operator" in receive(ws, "error").header["sentence"]
+    assert stimuli(presenting) == []
+
+
+def test_the_feed_tells_markers_and_stimuli_as_they_happen(presenting):
+    with presenting.operator() as client:
+        client.post("/api/presentation", json={"minutes": 0.2})
+        with client.stream("GET", "/api/events") as answer:
+            assert answer.headers["content-type"].startswith("application/x-ndjson")
+            lines = answer.iter_lines()
+            assert json.loads(next(lines)) == {"type": "begin"}
+            marker = {"timestamp": 1.5, "label": "onset/cat", "details": {"trial": 1}}
+            presenting.tell("marker", marker)
+            assert json.loads(next(lines)) == {"type": "marker", **marker}
+            with presenting.ws(token=OPERATOR) as ws:
+                ws.send(said("shown"))
+                found = json.loads(next(lines))
+            assert (found["type"], found["event"], found["trial"]) == ("stimulus", "shown", 1)
+            presenting.in_loop(presenting.relay.feed.end)
+            assert list(lines) == []
+
+
+def test_where_a_recording_lies_is_for_the_operator(server):
+    header = {"from": "recorder", "t": 0.0, "file": "recordings/P01/a.xdf", "seconds": 2.0}
+    server.tell("telemetry", {**header, "n_missed": 0})
+    for token, expected in ((OPERATOR, "recordings/P01/a.xdf"), (None, None)):
+        with server.ws(token=token) as ws:
+            assert receive(ws, "state").header.get("recording_file") == expected

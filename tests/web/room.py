@@ -21,11 +21,13 @@ from app.hub import Hub
 from app.listener import listen, uvicorn_config
 from app.messages import Type, pack, unpack
 from app.metrics import Metrics
+from app.picture_set import find_pictures
+from app.presentation import Presentation
 from app.relay import Relay
 from app.rights import Rights
 from app.server import create_app
 from app.session_state import SessionState
-from app.settings import Settings
+from app.settings import ROOT, Settings
 
 TOKEN = "a-token-of-26-characters-x"
 CH_NAMES = ("Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "T7", "C3", "Cz", "C4", "T8", "O1", "O2")
@@ -66,6 +68,7 @@ class Room:
         self.address = f"http://127.0.0.1:{self.port}/"
         self.sent: list[dict[str, Any]] = []
         self.acknowledged: list[int] = []
+        self.stimuli: list[dict[str, Any]] = []
         self.hub = Hub(guard)
         self._guard = guard
         self._n_pictures = 0
@@ -78,6 +81,9 @@ class Room:
             rights,
             Metrics(),
             self._send,
+            presentation=Presentation(
+                find_pictures("", ROOT / "weights" / "scale-model"), time.monotonic
+            ),
         )
         acknowledge = self.hub.acknowledge
 
@@ -110,6 +116,8 @@ class Room:
     def _send(self, topic: str, header: dict[str, Any]) -> None:
         if topic == "control":
             self.sent.append(header)
+        elif topic == "stimulus":
+            self.stimuli.append({**header, "told": time.monotonic()})
 
     def _tick(self) -> None:
         for n in itertools.count():

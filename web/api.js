@@ -1,0 +1,36 @@
+// Requests to the server, and the operator's token.
+
+/**
+ * Post JSON; what the server refuses is thrown as an Error with its sentence.
+ * @param {string} path
+ * @param {object} body
+ * @returns {Promise<any>}
+ */
+export async function post(path, body) {
+  const response = await fetch(path, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(body),
+  }).catch(() => {
+    throw new Error("The server does not answer.");
+  });
+  const answer = await response.json();
+  if (!response.ok) throw new Error(answer.sentence);
+  return answer;
+}
+
+/** Exchange the token in the address for a cookie, and forget it. */
+export async function enter() {
+  const [role, token] = location.hash.slice(1).split("=", 2);
+  if (token === undefined || (role !== "operator" && role !== "viewer")) return;
+  history.replaceState(null, "", location.pathname + location.search);
+  await post(`api/${role}`, { token });
+}
+
+/** Of the server's WebSocket. */
+export function socketAddress() {
+  const address = new URL("ws", location.href);
+  address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+  address.hash = "";
+  return address.href;
+}
