@@ -73,7 +73,7 @@ class DistillTask(nn.Module):
         self.teacher = teacher.requires_grad_(False)
         self.encoder = encoder.requires_grad_(False)
         self.conditioner = conditioner.requires_grad_(False)
-        self.adapter = adapter
+        self.adapter = None if adapter is None else adapter.requires_grad_(False)
         self._guidance = guidance
         self._seen, self._latents, self._strength = seen, latents, strength
         self._fixed, self._fixed_share = fixed, fixed_share
