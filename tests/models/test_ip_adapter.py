@@ -13,12 +13,15 @@ import torch
 from diffusers import LCMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
-from models.errors import BundleError
+from models.errors import BundleError, CheckpointError
+from models.few_steps import fuse_lcm_lora
 from models.ip_adapter import ImageAdapter, hidden_sizes
 from models.networks import EagerNetworks, GraphNetworks, OpenVinoNetworks
 from models.painter import StreamPainter, open_painter
 from models.pipeline import EEGToImagePipeline, load_bundle
+from models.published_export import pipeline_to_reference
 from models.training.published_adapter import convert
+from tests.app.test_few_steps import LAYERS, lora_of
 from tests.tiny_bundle import TINY, make_tiny_bundle, tiny_parts
 
 N_TOKENS, N_TEXT = 4, 5
@@ -198,6 +201,23 @@ def test_a_distilled_bundle_paints_live_and_turns_to_what_is_seen(tmp_path: Path
     shown = [f.rgb.astype(int) for f in frames if f is not None]
     assert len(shown) > 5
     assert np.abs(shown[-1] - shown[0]).max() > 0
+
+
+def test_lcm_lora_changes_the_unet_and_leaves_the_adapter(bundle: Path, tmp_path: Path) -> None:
+    p = load_bundle(bundle)
+    before = {name: value.clone() for name, value in p.unet.state_dict().items()}
+    fuse_lcm_lora(p, str(lora_of(p.unet, tmp_path / "lora.safetensors")))
+    after = p.unet.state_dict()
+    assert before.keys() == after.keys()
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert changed == {f"{name}.weight" for name in LAYERS}
+    context, time_embedding, _ = p.encode(epochs(1))
+    assert p.denoise(context, time_embedding, torch.randn(1, 4, 4, 4), 2).isfinite().all()
+
+
+def test_the_reference_has_no_such_bundle(pipeline: EEGToImagePipeline) -> None:
+    with pytest.raises(CheckpointError, match="by an image adapter"):
+        pipeline_to_reference(pipeline)
 
 
 def test_an_adapter_of_another_unet_is_refused_in_a_sentence(bundle: Path, tmp_path: Path) -> None:
