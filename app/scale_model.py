@@ -15,6 +15,7 @@ from app.terminal import say
 from models.training.scale_config import (
     AlignConfig,
     ClipConfig,
+    IpAdapterConfig,
     JudgeConfig,
     TextToImageConfig,
     VaeConfig,
@@ -69,6 +70,23 @@ def text_to_image(
     from models.training.text_to_image import train
 
     train(pictures, out, config, vae, clip, say)
+
+
+@app.command()
+@takes_config(IpAdapterConfig)
+def ip_adapter(
+    config: IpAdapterConfig,
+    pictures: Pictures,
+    out: Out,
+    base: Annotated[
+        Path, typer.Option(help="Folder with unet, vae and scheduler, as a base or a bundle.")
+    ],
+    clip: Clip,
+) -> None:
+    """Teach an adapter to let a U-Net paint from CLIP's embeddings of pictures."""
+    from models.training.ip_adapter import train
+
+    train(pictures, out, config, base, clip, say)
 
 
 @app.command()

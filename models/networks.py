@@ -174,14 +174,13 @@ def open_networks(pipeline: EEGToImagePipeline, n: int, threads: int) -> Network
 
 
 def _example(pipeline: EEGToImagePipeline, n: int) -> tuple[torch.Tensor, ...]:
-    conditioner = pipeline.conditioner.config
     unet, device = pipeline.unet, pipeline.unet.device
     width = unet.config.cross_attention_dim
     time_dim = unet.time_embedding.linear_2.out_features
     return (
         torch.zeros(pipeline.latent_shape(n), dtype=unet.dtype, device=device),
         torch.zeros(n, dtype=torch.int64, device=device),
-        torch.zeros(n, conditioner.n_context, width, dtype=unet.dtype, device=device),
+        torch.zeros(n, pipeline.n_context, width, dtype=unet.dtype, device=device),
         torch.zeros(n, time_dim, dtype=unet.dtype, device=device),
     )
 

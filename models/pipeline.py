@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -19,8 +19,12 @@ from models.concepts import ConceptTable
 from models.conditioner import EEGConditioner
 from models.eeg_encoder import EEGEncoder
 from models.errors import BundleError
+from models.ip_adapter import ImageAdapter, condition, empty_context, uninstall
 
 Predict = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+Route = Literal["context", "image"]
+"""From EEG to the painter: DreamDiffusion's context, or CLIP's space and an image adapter."""
 
 Generators = torch.Generator | list[torch.Generator] | None
 """One for all pictures, or one for each."""
@@ -53,9 +57,11 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
     scheduler : any scheduler of diffusers.
     eeg_encoder, conditioner : see their modules.
     concepts : prototypes in CLIP's space, or None.
+    image_adapter : which lets the U-Net paint by the EEG's CLIP embedding; None: by the
+        conditioner's context, as DreamDiffusion. It is installed in the U-Net here.
     """
 
-    _optional_components: ClassVar = ["concepts"]  # diffusers adds lists to it
+    _optional_components: ClassVar = ["concepts", "image_adapter"]  # diffusers adds lists to it
     model_cpu_offload_seq = "eeg_encoder->conditioner->unet->vae"
 
     def __init__(
@@ -66,8 +72,11 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         eeg_encoder: EEGEncoder,
         conditioner: EEGConditioner,
         concepts: ConceptTable | None = None,
+        image_adapter: ImageAdapter | None = None,
     ) -> None:
         super().__init__()
+        if image_adapter is not None:
+            image_adapter.install(unet)
         self.register_modules(
             vae=vae,
             unet=unet,
@@ -75,14 +84,39 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
             eeg_encoder=eeg_encoder,
             conditioner=conditioner,
             concepts=concepts,
+            image_adapter=image_adapter,
         )
+
+    @property
+    def route(self) -> Route:
+        """How EEG reaches the painter: see `image_adapter`."""
+        return "context" if self.image_adapter is None else "image"
+
+    @property
+    def n_context(self) -> int:
+        """Tokens of the U-Net's context."""
+        by_image = self.image_adapter is not None
+        n: int = (
+            self.image_adapter.config.n_tokens if by_image else self.conditioner.config.n_context
+        )
+        return n
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """As diffusers does; the U-Net without the adapter's weights, which are saved beside."""
+        if self.image_adapter is not None:
+            uninstall(self.unet)
+        super().save_pretrained(*args, **kwargs)
+        if self.image_adapter is not None:
+            self.image_adapter.install(self.unet)
 
     @torch.no_grad()
     def encode(self, eeg: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Epochs (n, channels, times) to context, time embedding and CLIP embedding."""
         encoder = self.eeg_encoder
         tokens = encoder(eeg.to(encoder.device, encoder.dtype))
-        context, time_embedding, clip_embeds = self.conditioner(tokens)
+        context, time_embedding, clip_embeds = condition(
+            self.conditioner, self.image_adapter, tokens
+        )
         dtype = self.unet.dtype
         return context.to(dtype), time_embedding.to(dtype), clip_embeds
 
@@ -110,8 +144,7 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         latents = latents * self.scheduler.init_noise_sigma
         is_guided = guidance_scale > 1
         if is_guided:
-            # The empty condition is zero: what conditioning dropout trains.
-            context = torch.cat([torch.zeros_like(context), context])
+            context = torch.cat([empty_context(self.image_adapter, context), context])
             time_embedding = torch.cat([torch.zeros_like(time_embedding), time_embedding])
         extra = {"generator": generator} if _takes_generator(self.scheduler) else {}
         timesteps = self.scheduler.timesteps

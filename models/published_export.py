@@ -35,8 +35,13 @@ def pipeline_to_reference(pipeline: EEGToImagePipeline) -> tuple[Tensors, Sizes]
     Raises
     ------
     CheckpointError
-        The bundle's U-Net or VAE is not of SD 1.5's structure.
+        The bundle's U-Net or VAE is not of SD 1.5's structure, or it paints by an image adapter.
     """
+    if pipeline.image_adapter is not None:
+        raise CheckpointError(
+            "The bundle paints by an image adapter, which has no counterpart in the reference. "
+            "Such a bundle cannot be exported."
+        )
     unet, vae, encoder = pipeline.unet, pipeline.vae, pipeline.eeg_encoder
     _expect_sd_1_5(unet, UNet2DConditionModel, norm_num_groups=32, use_linear_projection=False)
     _expect_sd_1_5(vae, AutoencoderKL, norm_num_groups=32)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, LCMScheduler
 from safetensors import safe_open
 from safetensors.torch import save_file
 from sklearn.linear_model import LogisticRegression
@@ -22,6 +22,7 @@ from torch import nn
 from models.concepts import ConceptTable
 from models.conditioner import EEGConditioner
 from models.eeg_encoder import EEGEncoder
+from models.ip_adapter import ImageAdapter
 from models.pipeline import EEGToImagePipeline
 from models.training.base import Base
 from models.training.prepared import PreparedSet
@@ -246,6 +247,8 @@ def save_bundle(
     data: PreparedSet,
     held_out: dict[str, SeenEpochs],
     sampler: Sampler,
+    adapter: ImageAdapter | None = None,
+    scheduler: LCMScheduler | None = None,
 ) -> None:
     """Write what was fine-tuned as a bundle.
 
@@ -254,11 +257,14 @@ def save_bundle(
     data : the prepared set whose `epoch_spec` the bundle takes over.
     held_out : `val` and `test`, of which the bundle keeps the rows, so that an evaluation on
         the same set takes no trial that training saw.
+    adapter : of the image route.
+    scheduler : of a base that was distilled; None: DDIM with the base's noise schedule.
     """
     pipeline = EEGToImagePipeline(
         vae=base.vae,
         unet=base.unet,
-        scheduler=DDIMScheduler.from_config(
+        scheduler=scheduler
+        or DDIMScheduler.from_config(
             base.scheduler.config,
             clip_sample=False,
             set_alpha_to_one=False,
@@ -269,6 +275,7 @@ def save_bundle(
         eeg_encoder=encoder,
         conditioner=conditioner,
         concepts=concepts,
+        image_adapter=adapter,
     )
     write_bundle(out, pipeline, data.spec["epoch_spec"], sampler)
     rows = {name: part.index for name, part in held_out.items()}

@@ -146,6 +146,19 @@ class FinetuneConfig(Schedule):
     clip: Annotated[
         str, "CLIP whose image encoder is E_I: a folder, or a name on the Hugging Face Hub."
     ] = "openai/clip-vit-large-patch14"
+    route: Annotated[
+        Literal["context", "image"],
+        "How EEG reaches the painter: as context tokens for a cross-attention that learns, as in "
+        "DreamDiffusion, or through CLIP's space and a frozen image adapter: the encoder learns.",
+    ] = "context"
+    adapter: Annotated[
+        str,
+        "IP-Adapter of --route image: a folder, or a name on the Hugging Face Hub. It reads the "
+        "embeddings of its own --clip.",
+    ] = "h94/IP-Adapter"
+    painter_weight: Annotated[
+        float, "Weight of L_SD through the frozen painter with --route image; 0: L_clip alone."
+    ] = 0.0
     encoder: Annotated[
         str, "Folder that `phosphene pretrain` wrote; none: an encoder with random weights."
     ] = ""
@@ -162,7 +175,8 @@ class FinetuneConfig(Schedule):
     ] = 0.1
     trained: Annotated[
         Literal["encoder+attention", "encoder", "attention"],
-        "What learns besides the projections: the paper's E + A, E only, or A only.",
+        "What learns besides the projections: the paper's E + A, E only, or A only. With --route "
+        "image always E only.",
     ] = "encoder+attention"
     clip_weight: Annotated[float, "Lambda, the weight of L_clip."] = 1.0
     clip_from: Annotated[
@@ -188,8 +202,12 @@ class FinetuneConfig(Schedule):
 
     def __post_init__(self) -> None:
         Schedule.__post_init__(self)
-        for name in ("clip_weight", "contrast_weight", "min_snr", "augment"):
+        for name in ("clip_weight", "contrast_weight", "painter_weight", "min_snr", "augment"):
             self._check(name, getattr(self, name) >= 0, "a number from 0 upwards")
+        if self.route == "image":
+            self._check("clip_weight", self.clip_weight > 0, "a weight above 0 with --route image")
+            is_learnt = self.trained != "attention"
+            self._check("trained", is_learnt, "encoder with --route image")
         for name in ("n_context", "sampler_steps"):
             self._check(name, getattr(self, name) >= 1, "a number from 1 upwards")
         for name in ("condition_dropout", "validation_share", "test_share"):

@@ -16,6 +16,8 @@ from diffusers import LCMScheduler
 from torch import nn
 from torch.func import functional_call
 
+from models.conditioner import EEGConditioner
+from models.ip_adapter import ImageAdapter, condition, empty_context
 from models.noise_schedule import ConsistencyFunction
 from models.training.augment import augment, draw_augmentation
 from models.training.seen import SeenEpochs
@@ -48,6 +50,7 @@ class DistillTask(nn.Module):
     strength : of augmentation.
     fixed : noise (1, 4, h, w) that the painter begins from, whatever the epoch.
     fixed_share : of the rows that have it in place of noise of their own.
+    adapter : of a bundle that paints by it; see `models.ip_adapter`.
     """
 
     def __init__(
@@ -55,7 +58,7 @@ class DistillTask(nn.Module):
         unet: nn.Module,
         teacher: nn.Module,
         encoder: nn.Module,
-        conditioner: nn.Module,
+        conditioner: EEGConditioner,
         scheduler: LCMScheduler,
         guidance: float,
         seen: SeenEpochs,
@@ -63,12 +66,14 @@ class DistillTask(nn.Module):
         strength: float = 0.0,
         fixed: torch.Tensor | None = None,
         fixed_share: float = 0.0,
+        adapter: ImageAdapter | None = None,
     ) -> None:
         super().__init__()
         self.unet, self.consistency = unet.requires_grad_(True), ConsistencyFunction(scheduler)
         self.teacher = teacher.requires_grad_(False)
         self.encoder = encoder.requires_grad_(False)
         self.conditioner = conditioner.requires_grad_(False)
+        self.adapter = None if adapter is None else adapter.requires_grad_(False)
         self._guidance = guidance
         self._seen, self._latents, self._strength = seen, latents, strength
         self._fixed, self._fixed_share = fixed, fixed_share
@@ -105,16 +110,17 @@ class DistillTask(nn.Module):
     def forward(self, rows: Rows) -> dict[str, torch.Tensor]:
         """How far the student's answer is from the average's, a step further on."""
         with torch.no_grad():
-            context, time_embedding, _ = self.conditioner(self.encoder(rows["eeg"]))
-        condition = (context, time_embedding)
+            tokens = self.encoder(rows["eeg"])
+            context, time_embedding, _ = condition(self.conditioner, self.adapter, tokens)
+        told = (context, time_embedding)
         t = self.consistency.timesteps[rows["place"]]
         noisy = self.consistency.noisy(rows["latents"], rows["noise"], t)
         # With gradients first: autocast keeps the copies of weights that it makes.
-        answer = self.answer(self.unet, noisy, t, condition)
+        answer = self.answer(self.unet, noisy, t, told)
         with torch.no_grad():
             further = (t - self.consistency.stride).clamp(min=0)
-            on_the_way = self.step(noisy, t, further, condition)
-            target = self.answer(self._target, on_the_way, further, condition)
+            on_the_way = self.step(noisy, t, further, told)
+            target = self.answer(self._target, on_the_way, further, told)
         return {"loss": pseudo_huber(answer - target)}
 
     def _target(self, *args: torch.Tensor, **kwargs: torch.Tensor) -> Any:
@@ -126,10 +132,10 @@ class DistillTask(nn.Module):
         unet: Any,
         noisy: torch.Tensor,
         t: torch.Tensor,
-        condition: Condition,
+        told: Condition,
     ) -> torch.Tensor:
         """The consistency function: `noisy` (n, 4, h, w) at `t` (n,) to its picture's latents."""
-        predicted = _ask(unet, noisy, t, condition)
+        predicted = _ask(unet, noisy, t, told)
         out: torch.Tensor = self.consistency(noisy, predicted, t)
         return out
 
@@ -138,12 +144,13 @@ class DistillTask(nn.Module):
         noisy: torch.Tensor,
         t: torch.Tensor,
         further: torch.Tensor,
-        condition: Condition,
+        told: Condition,
     ) -> torch.Tensor:
         """A guided step of DDIM (Song et al. 2020, arXiv 2010.02502) from `t` to `further`."""
-        predicted = _ask(self.teacher, noisy, t, condition)
+        predicted = _ask(self.teacher, noisy, t, told)
         if self._guidance > 1:
-            nothing = (torch.zeros_like(condition[0]), torch.zeros_like(condition[1]))
+            context, time_embedding = told
+            nothing = empty_context(self.adapter, context), torch.zeros_like(time_embedding)
             empty = _ask(self.teacher, noisy, t, nothing)
             predicted = empty + self._guidance * (predicted - empty)
         return self.consistency.noisy(*self.consistency.parts(noisy, predicted, t), further)
@@ -153,8 +160,8 @@ def _ask(
     unet: Any,
     noisy: torch.Tensor,
     t: torch.Tensor,
-    condition: Condition,
+    told: Condition,
 ) -> torch.Tensor:
-    context, time_embedding = condition
+    context, time_embedding = told
     predicted: torch.Tensor = unet(noisy, t, context, class_labels=time_embedding).sample
     return predicted.float()

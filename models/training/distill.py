@@ -15,6 +15,7 @@ from diffusers import DDIMScheduler, LCMScheduler, UNet2DConditionModel
 from torch import nn
 
 from models.errors import PreparedSetError, TrainingError
+from models.ip_adapter import ImageAdapter
 from models.keyframes import KeyframePainter
 from models.pipeline import EEGToImagePipeline, fixed_noise
 from models.training.base import check_prediction, encode_set, load_stage
@@ -40,6 +41,7 @@ class Likeness:
     unet, scheduler : the student's, and LCM's.
     eeg : (n, n_channels, n_times), held-out epochs.
     guidance : of the teacher.
+    adapter : the student's.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Likeness:
         eeg: torch.Tensor,
         guidance: float,
         seed: int,
+        adapter: ImageAdapter | None = None,
     ) -> None:
         config = scheduler.config
         teacher = DDIMScheduler.from_config(
@@ -57,7 +60,8 @@ class Likeness:
         )
         parts = pipeline.components
         self._many = EEGToImagePipeline(**parts | {"scheduler": teacher})
-        self._few = EEGToImagePipeline(**parts | {"scheduler": scheduler, "unet": unet})
+        learns = {"unet": unet, "image_adapter": adapter, "scheduler": scheduler}
+        self._few = EEGToImagePipeline(**parts | learns)
         for each in (self._many, self._few):
             each.set_progress_bar_config(disable=True)
         self._eeg, self._guidance, self._seed = eeg, guidance, seed
@@ -116,8 +120,14 @@ def build_scheduler(bundle: Path, teacher: EEGToImagePipeline, solver_steps: int
     )
 
 
-def begin_unet(start: str, teacher: UNet2DConditionModel) -> UNet2DConditionModel:
+def begin_unet(
+    start: str, teacher: UNet2DConditionModel, adapter: ImageAdapter | None = None
+) -> UNet2DConditionModel:
     """What learns: a copy of the teacher, or what was distilled before from one like it.
+
+    Parameters
+    ----------
+    adapter : that is installed in it.
 
     Raises
     ------
@@ -125,11 +135,14 @@ def begin_unet(start: str, teacher: UNet2DConditionModel) -> UNet2DConditionMode
         The folder holds no U-Net, or one of another build.
     """
     if not start:
-        return copy.deepcopy(teacher)
+        unet = copy.deepcopy(teacher)
+        if adapter is not None:
+            adapter.install(unet)
+        return unet
     remedy = "Give --start the folder `unet` of a bundle that was distilled from one like this."
-    unet: UNet2DConditionModel = load_stage(
-        UNet2DConditionModel, Path(start), "The U-Net to go on from", remedy
-    )
+    unet = load_stage(UNet2DConditionModel, Path(start), "The U-Net to go on from", remedy)
+    if adapter is not None:
+        adapter.install(unet)
     found, wanted = ({n: p.shape for n, p in u.named_parameters()} for u in (unet, teacher))
     if found != wanted:
         raise TrainingError(f"The U-Net in {start} is of another build than the bundle's. {remedy}")
@@ -193,7 +206,11 @@ def distill(
             "for validation."
         )
     latents = encode_set(out / "cache" / "latents.npy", data, pipeline.vae, bundle)
-    unet = begin_unet(config.start, pipeline.unet)
+    adapter = copy.deepcopy(pipeline.image_adapter)
+    if adapter is not None:
+        # Its keys and values learn with the U-Net, its projection does not.
+        adapter.projection = pipeline.image_adapter.projection
+    unet = begin_unet(config.start, pipeline.unet, adapter)
     if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     task = DistillTask(
@@ -209,9 +226,12 @@ def distill(
         # Of the painter's default seed.
         fixed_noise(pipeline, 0)[0],
         config.fixed_noise,
+        pipeline.image_adapter,
     )
     places = torch.arange(min(HELD_OUT, len(validation)))
-    likeness = Likeness(pipeline, unet, scheduler, validation.eeg(places), guidance, config.seed)
+    likeness = Likeness(
+        pipeline, unet, scheduler, validation.eeg(places), guidance, config.seed, adapter
+    )
 
     def look(_step: int) -> dict[str, float]:
         return likeness() if len(places) else {}
@@ -220,7 +240,7 @@ def distill(
     run_stage(out, task, config, say, look, identity, task.follow)
     if is_main:
         distilled = EEGToImagePipeline(
-            **pipeline.components | {"unet": unet, "scheduler": scheduler}
+            **pipeline.components | {"unet": unet, "image_adapter": adapter, "scheduler": scheduler}
         )
         save_variant(out / "bundle", distilled, bundle, Sampler(config.sampler_steps))
         say(f"{out / 'bundle'} holds the bundle: phosphene serve --bundle {out / 'bundle'}")

@@ -20,6 +20,7 @@ from torch import nn
 from models.conditioner import EEGConditioner
 from models.eeg_encoder import EEGEncoder
 from models.errors import SplitError
+from models.ip_adapter import ImageAdapter, condition, empty_context
 from models.losses import clip_loss, contrast_loss
 from models.training.align import HEAD
 from models.training.augment import augment, draw_augmentation
@@ -28,6 +29,7 @@ from models.training.bundle import Sampler, concept_names, fit_concepts, save_bu
 from models.training.config import FinetuneConfig, SplitBy
 from models.training.confounding import confounding
 from models.training.denoising import Denoising
+from models.training.image_route import few_step_sampler, learn_embedding, open_adapter
 from models.training.prepared import PreparedSet
 from models.training.presets import build_encoder
 from models.training.pretrained import read_conditioner, read_encoder
@@ -65,6 +67,7 @@ class FinetuneTask(nn.Module):
     seen : the training epochs.
     latents, image_embeds : of all pictures of the set, from the frozen VAE and E_I.
     config : of fine-tuning.
+    adapter : that is installed in the U-Net, with --route image.
     """
 
     def __init__(
@@ -77,9 +80,11 @@ class FinetuneTask(nn.Module):
         latents: np.ndarray,
         image_embeds: np.ndarray,
         config: FinetuneConfig,
+        adapter: ImageAdapter | None = None,
     ) -> None:
         super().__init__()
         self.encoder, self.conditioner, self.unet = encoder, conditioner, unet
+        self.adapter = adapter
         self._seen, self._latents, self._image_embeds = seen, latents, image_embeds
         self._config = config
         self.denoising = Denoising(scheduler, config.min_snr)
@@ -89,6 +94,9 @@ class FinetuneTask(nn.Module):
             parameter.requires_grad_(config.trained != "encoder")
         # h learns from L_clip alone: without it, it would have no gradient at all.
         conditioner.mapping.requires_grad_(bool(config.clip_weight or config.contrast_weight))
+        if adapter is not None:
+            unet.requires_grad_(False)
+            learn_embedding(conditioner)
 
     def draw(self, generator: torch.Generator, batch: int) -> Rows:
         """Epochs, noise, timesteps, which conditions are dropped, and the EEG's variation."""
@@ -123,25 +131,25 @@ class FinetuneTask(nn.Module):
             torch.is_grad_enabled() and self._config.trained != "attention"
         ):
             tokens = self.encoder(eeg)
-        out: tuple[torch.Tensor, torch.Tensor, torch.Tensor] = self.conditioner(tokens)
-        return out
+        return condition(self.conditioner, self.adapter, tokens)
 
     def forward(self, rows: Rows) -> dict[str, torch.Tensor]:
-        """L_SD, L_clip and their sum."""
+        """L_SD, L_clip and their sum, as far as they weigh anything."""
         c = self._config
         context, time_embedding, eeg_embeds = self.condition(rows["eeg"])
-        is_kept = rows["is_kept"][:, None].to(context.dtype)
-        losses = {
-            "sd": self.denoising(
+        losses: dict[str, torch.Tensor] = {}
+        loss = context.new_zeros(())
+        if sd_weight := 1.0 if self.adapter is None else c.painter_weight:
+            is_kept = rows["is_kept"][:, None]
+            losses["sd"] = self.denoising(
                 self.unet,
                 rows["latents"],
                 rows["noise"],
                 rows["t"],
-                context * is_kept[:, :, None],
+                context.where(is_kept[:, :, None], empty_context(self.adapter, context)),
                 time_embedding * is_kept,
             )
-        }
-        loss = losses["sd"]
+            loss = loss + sd_weight * losses["sd"]
         if c.clip_weight:
             losses["clip"] = clip_loss(rows["image_embeds"], eeg_embeds.float())
             loss = loss + c.clip_weight * losses["clip"]
@@ -204,22 +212,28 @@ def build_conditioner(
 ) -> EEGConditioner:
     """The conditioner beside the pre-trained encoder, or one with random weights.
 
-    Where h is to read something else than it did there, h alone begins anew.
+    Where h is to read something else than it did there, h alone begins anew. With --route image
+    the U-Net does not read the context, which so may be of another width than the U-Net's.
     """
     started = read_conditioner(Path(config.encoder)) if config.encoder else None
-    if started and started.config.clip_from == config.clip_from:
-        return started
+    by_image = config.route == "image"
+    width, time_dim = unet.config.cross_attention_dim, 4 * unet.config.block_out_channels[0]
+    if started:
+        width = started.config.cross_attention_dim if by_image else width
+        told = started.config.clip_from, started.config.clip_dim, started.config.time_embed_dim
+        if told == (config.clip_from, clip_dim, time_dim):
+            return started
     conditioner: EEGConditioner = EEGConditioner(
         encoder.n_tokens,
         encoder.config.embed_dim,
         started.config.n_context if started else config.n_context,
-        unet.config.cross_attention_dim,
-        4 * unet.config.block_out_channels[0],
+        width,
+        time_dim,
         clip_dim,
         config.clip_from,
     )
     if started:
-        for name in ("channel_mapper", "dim_mapper", "time_mapper"):
+        for name in ("channel_mapper", "dim_mapper", *(() if by_image else ("time_mapper",))):
             getattr(conditioner, name).load_state_dict(getattr(started, name).state_dict())
     return conditioner
 
@@ -288,11 +302,24 @@ def finetune(
     base = load_base(config.base)
     latents, image_embeds = encode_all(data, base, cache or out / "cache", config)
     conditioner = build_conditioner(encoder, base.unet, image_embeds.shape[1], config)
+    adapter = scheduler = None
+    sampler = Sampler(config.sampler_steps, config.guidance)
+    if config.route == "image":
+        adapter = open_adapter(config, base, data, image_embeds.shape[1])
+        scheduler, sampler = few_step_sampler(config) or (None, sampler)
     encoder.blocks.is_checkpointed = config.gradient_checkpointing
     if config.gradient_checkpointing:
         base.unet.enable_gradient_checkpointing()
     task = FinetuneTask(
-        encoder, conditioner, base.unet, base.scheduler, seen, latents, image_embeds, config
+        encoder,
+        conditioner,
+        base.unet,
+        base.scheduler,
+        seen,
+        latents,
+        image_embeds,
+        config,
+        adapter,
     )
 
     def look(_step: int) -> dict[str, float]:
@@ -307,8 +334,8 @@ def finetune(
             concepts = fit_concepts(
                 names, image_embeds, seen, validation or seen, encoder, conditioner, config.seed
             )
-        sampler = Sampler(config.sampler_steps, config.guidance)
-        save_bundle(out / "bundle", base, encoder, conditioner, concepts, data, held_out, sampler)
+        parts = base, encoder, conditioner, concepts
+        save_bundle(out / "bundle", *parts, data, held_out, sampler, adapter, scheduler)
         if (head := Path(config.encoder) / HEAD).is_file():
             # So that an alignment can go on from the bundle.
             shutil.copy(head, out / "bundle")
@@ -318,7 +345,10 @@ def finetune(
 def encode_all(
     data: PreparedSet, base: Base, cache: Path, config: FinetuneConfig
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Latents and E_I(I) of all pictures of a set, kept in the folder `cache`."""
+    """Latents and E_I(I) of all pictures of a set, kept in the folder `cache`.
+
+    Where nothing is to be painted, the latents are (n_pictures, 0).
+    """
     group = processes()
     with torch.no_grad(), group.main_process_first():
         clip = open_encoder(config.clip, group.device)
@@ -328,5 +358,7 @@ def encode_all(
             lambda x: F.normalize(clip(x), dim=1),
             f"{data.folder.resolve()} by {config.clip}",
         )
+    if config.route == "image" and not config.painter_weight:
+        return np.empty((len(image_embeds), 0), np.float16), image_embeds
     latents = encode_set(cache / "latents.npy", data, base.vae, config.base)
     return latents, image_embeds

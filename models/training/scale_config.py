@@ -119,3 +119,24 @@ class JudgeConfig(Schedule):
     lr: Rate = 2e-3
     ema_decay: EmaDecay = 0.999
     precision: Precision = "bf16"
+
+
+@dataclass(frozen=True, slots=True)
+class IpAdapterConfig(Schedule):
+    """Settings of the image adapter; every field is a flag."""
+
+    steps: Steps = 1400
+    batch: Batch = 16
+    ema_decay: EmaDecay = 0.99
+    precision: Precision = "bf16"
+    n_tokens: Annotated[int, "Image tokens that an embedding becomes."] = 4
+    mixed: Annotated[
+        float,
+        "Share of pictures that are trained under a mixture of embeddings in which their own "
+        "weighs most, as EEG that is unsure gives them.",
+    ] = 0.5
+
+    def __post_init__(self) -> None:
+        Schedule.__post_init__(self)
+        self._check("n_tokens", self.n_tokens >= 1, "a number from 1 upwards")
+        self._check("mixed", 0 <= self.mixed <= 1, "a share from 0 to 1")

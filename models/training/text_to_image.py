@@ -20,6 +20,7 @@ from transformers import CLIPModel
 from models.training.base import encode_set, load_stage
 from models.training.clip import load_clip
 from models.training.denoising import Denoising
+from models.training.mixtures import Mixtures
 from models.training.prepared import PreparedSet
 from models.training.scale_config import TextToImageConfig
 from models.training.stage import Rows, processes, run_stage
@@ -30,11 +31,6 @@ from models.training.vae import load_vae
 DROPOUT = 0.1
 # Of the timesteps' weights, see `Denoising`.
 MIN_SNR = 5.0
-# Captions that a mixed one is mixed with, the least share of its own, and the most that another
-# may weigh beside that.
-OTHERS = 3
-LEAST_SHARE = 0.4
-MOST_OF_OWN = 0.8
 
 
 def build_unet(
@@ -122,11 +118,7 @@ def grid(pictures: np.ndarray, columns: int) -> Image.Image:
 
 
 class TextToImageTask(nn.Module):
-    """Learns to denoise latents from the caption's tokens.
-
-    What EEG says is uncertain: its context, a mean, lies between those of several captions.
-    So that the U-Net paints the likeliest there and no blend, some pictures are trained under
-    a mixture, in which their own caption weighs most; half of these mixtures are of one concept.
+    """Learns to denoise latents from the caption's tokens, or from a mixture of several's.
 
     Parameters
     ----------
@@ -151,40 +143,18 @@ class TextToImageTask(nn.Module):
         super().__init__()
         self.unet, self.denoising = unet, Denoising(scheduler, MIN_SNR)
         self.clip = clip.requires_grad_(False)
-        self._latents, self._tokens, self._mixed = latents, tokens, mixed
-        # Pictures sorted by label, and where each label begins.
-        self._order = label.argsort()
-        self._label, counts = label, label.bincount()
-        self._count, self._first = counts, counts.cumsum(0) - counts
+        self._latents, self._tokens = latents, tokens
+        self._mixtures = Mixtures(label, mixed)
 
     def draw(self, generator: torch.Generator, batch: int) -> Rows:
         """Pictures, noise, timesteps, and what their captions are mixed with."""
         index = torch.randint(len(self._latents), (batch,), generator=generator)
         return {
             "index": index,
-            **self._draw_mixture(generator, index),
+            **self._mixtures.draw(generator, index),
             "noise": torch.randn(batch, *self._latents.shape[1:], generator=generator),
             "t": torch.randint(len(self.denoising.alphas_cumprod), (batch,), generator=generator),
             "is_kept": torch.rand(batch, generator=generator) >= DROPOUT,
-        }
-
-    def _draw_mixture(self, generator: torch.Generator, index: torch.Tensor) -> Rows:
-        """Other pictures (n, OTHERS), and shares of all captions (n, 1 + OTHERS)."""
-        n = len(index)
-        place = torch.rand(n, OTHERS, generator=generator)
-        label = self._label[index][:, None]
-        same = self._order[self._first[label] + (place * self._count[label]).long()]
-        any_one = (place * len(self._label)).long()
-        is_same = torch.rand(n, 1, generator=generator) < 0.5
-        own = 1 - (1 - LEAST_SHARE) * torch.rand(n, 1, generator=generator)
-        own[torch.rand(n, 1, generator=generator) >= self._mixed] = 1.0
-        rest = -torch.rand(n, OTHERS, generator=generator).clamp_min(1e-6).log()
-        rest *= (1 - own) / rest.sum(1, keepdim=True)
-        rest = rest.minimum(MOST_OF_OWN * own)
-        shares = torch.cat([own, rest], 1)
-        return {
-            "others": torch.where(is_same, same, any_one),
-            "shares": shares / shares.sum(1, keepdim=True),
         }
 
     def load(self, rows: Rows) -> Rows:

@@ -20,6 +20,7 @@ from models.training.base import load_base
 from models.training.clip import Words, load_clip
 from models.training.config import Schedule
 from models.training.judge import Judge
+from models.training.mixtures import LEAST_SHARE
 from models.training.prepared import PreparedSet
 from models.training.presets import build_encoder
 from models.training.pretrained import read_conditioner, read_encoder
@@ -32,7 +33,6 @@ from models.training.scale_config import (
 )
 from models.training.scorers import open_encoder
 from models.training.stage import Rows
-from models.training.text_to_image import LEAST_SHARE
 from models.training.viewed import ViewedSet
 from tests.models.training.made_sets import NAMES, make_prepared_set
 from tests.models.training.test_pretrain import CONFIG as PRETRAIN
