@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from acquisition.channels import EEG_TYPES, Channel
 from acquisition.errors import RecordingError, SourceNotFoundError
 from acquisition.source import Marker
+
+# Texts of this program's recordings that say other things than that something was shown.
+_NO_MARKERS = ("Quality", "Stimuli", "Painter", "Segments")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,7 @@ class RecordedStream:
     starts : places in `samples` before which some are missing though the timestamps do
         not show it.
     details : of each sample of a marker stream, where the file knows more than a label.
+    notes : what else the stream says of itself, by name.
     """
 
     name: str
@@ -39,6 +45,7 @@ class RecordedStream:
     source_id: str = ""
     starts: tuple[int, ...] = ()
     details: tuple[dict[str, float], ...] = field(default=())
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def n_times(self) -> int:
@@ -57,6 +64,8 @@ class RecordedStream:
         """Irregular, and text or one column of whole numbers."""
         if self.sfreq > 0 and "marker" not in self.type.lower():
             return False
+        if self.type in _NO_MARKERS:
+            return False
         return self.is_text or (len(self.channels) == 1 and self.samples.dtype.kind in "iu")
 
     def describe(self) -> str:
@@ -73,8 +82,22 @@ class RecordedStream:
         for i, (t, row) in enumerate(zip(self.timestamps, self.samples, strict=True)):
             label = next((str(v) for v in row if str(v)), "")
             if label:
-                found.append(Marker(float(t), label, dict(self.details[i]) if self.details else {}))
+                label, details = _own(label)
+                details |= self.details[i] if self.details else {}
+                found.append(Marker(float(t), label, details))
         return found
+
+
+def _own(text: str) -> tuple[str, dict[str, Any]]:
+    """Label and details of a marker that may be in the JSON of this program's recordings."""
+    if text.startswith("{"):
+        try:
+            details = json.loads(text)
+        except ValueError:
+            return text, {}
+        if isinstance(details, dict) and isinstance(label := details.pop("label", None), str):
+            return label, details
+    return text, {}
 
 
 def read_streams(path: Path, parameters: Mapping[str, str]) -> list[RecordedStream]:
