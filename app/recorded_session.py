@@ -142,7 +142,7 @@ def read_session(path: Path) -> RecordedSession:
             for t, line in _lines(streams, "Painter")
         )
         places = [place for _, place in _lines(streams, "Segments")]
-        segments = [_segment(stream, places) for stream in streams if "began" in stream.notes]
+        segments = [segment_of(stream, places) for stream in streams if "began" in stream.notes]
         markers = [marker for stream in streams if stream.is_markers for marker in stream.markers()]
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise RecordingError(
@@ -168,7 +168,8 @@ def _lines(streams: list[RecordedStream], kind: str) -> Iterator[tuple[float, di
                 yield float(t), json.loads(text)
 
 
-def _segment(stream: RecordedStream, places: list[dict[str, int]]) -> Segment:
+def segment_of(stream: RecordedStream, places: list[dict[str, int]]) -> Segment:
+    """The EEG stream of a recording, with what its stream `Segments` says of all of them."""
     number = int(stream.notes["segment"])
     names = tuple(channel.label for channel in stream.channels)
     return Segment(

@@ -38,8 +38,9 @@ from app.render import render
 from app.settings import Settings
 from app.worker import Report, Worker
 from models.errors import BundleError
+from models.frames import Painter
 from models.ladder import RUNGS, Ladder, Rung
-from models.painter import open_painter
+from models.painter import StreamPainter, open_painter
 from models.training.report import folder_digest
 from tests.tiny_bundle import make_distilled_bundle
 
@@ -62,6 +63,26 @@ class Wandering(Ladder):
         self._n += 1
 
 
+OPENED: dict[Path, StreamPainter] = {}
+
+
+def open_again(
+    bundle: Path, seed: int, threads: int, device: str, ladder: Ladder | None
+) -> Painter:
+    """A new painter; the networks, which remember nothing, are compiled once."""
+    if bundle not in OPENED:
+        painter = open_painter(bundle, seed, threads, device)
+        assert isinstance(painter, StreamPainter)
+        OPENED[bundle] = painter
+    found = OPENED[bundle]
+    return StreamPainter(found._pipeline, found._networks, seed, ladder)
+
+
+@pytest.fixture
+def compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.render.open_painter", open_again)
+
+
 class Live:
     """Acquisition, worker and recorder in one thread, with a clock of their own.
 
@@ -69,14 +90,19 @@ class Live:
     """
 
     def __init__(
-        self, bundle: Path, path: Path, ladder: Ladder | None = None, epochs: str = "sliding"
+        self,
+        bundle: Path,
+        path: Path,
+        ladder: Ladder | None = None,
+        epochs: str = "sliding",
+        opens: Callable[..., Painter] = open_again,
     ) -> None:
         self.t = BEGAN
         self.frames: list[np.ndarray] = []
         self.recorder: Recorder | None = None
         self.loses: Callable[[str], bool] = lambda topic: False
         self._path, self._joined = path, False
-        self._bundle = bundle
+        self._bundle, self._opens = bundle, opens
         self._settings = Settings(bundle=str(bundle), threads=1, epochs=epochs)  # type: ignore[arg-type]
         self._rng = np.random.default_rng(0)
         self.begin_worker(ladder)
@@ -86,7 +112,7 @@ class Live:
 
     def begin_worker(self, ladder: Ladder | None = None) -> None:
         settings, digest = self._settings, folder_digest(self._bundle)
-        painter = open_painter(self._bundle, settings.seed, 1, "cpu", ladder)
+        painter = self._opens(self._bundle, settings.seed, 1, "cpu", ladder)
         log = PainterLog(
             lambda message: self._send("painter", message),
             lambda began: begun(settings, self._bundle.name, digest, began),
@@ -196,7 +222,7 @@ def test_a_recording_from_the_middle_of_a_session_is_painted_again_to_the_bit(
 
 
 def test_epochs_locked_to_markers_and_keyframes_too(tiny_bundle: Path, tmp_path: Path) -> None:
-    live = Live(tiny_bundle, tmp_path / "a.xdf", epochs="marker-locked")
+    live = Live(tiny_bundle, tmp_path / "a.xdf", epochs="marker-locked", opens=open_painter)
     live.record()
     live.run(25)
     live.close()
@@ -206,6 +232,7 @@ def test_epochs_locked_to_markers_and_keyframes_too(tiny_bundle: Path, tmp_path:
     np.testing.assert_array_equal(list(painted(tmp_path / "out")), live.frames)
 
 
+@pytest.mark.usefixtures("compiled_once")
 def test_processes_that_begin_again_and_gaps_are_followed(distilled: Path, tmp_path: Path) -> None:
     live = Live(distilled, tmp_path / "a.xdf")
     live.record()
@@ -231,6 +258,7 @@ def test_processes_that_begin_again_and_gaps_are_followed(distilled: Path, tmp_p
     assert found.n_left_out == 0
 
 
+@pytest.mark.usefixtures("compiled_once")
 @pytest.mark.parametrize("topic", ["painter", "raw"])
 def test_what_did_not_come_is_left_out_or_not_the_same_and_counted(
     distilled: Path, tmp_path: Path, topic: str
@@ -250,6 +278,7 @@ def test_what_did_not_come_is_left_out_or_not_the_same_and_counted(
     assert found.n_left_out >= len(live.frames) - found.n_frames - 1 > 0
 
 
+@pytest.mark.usefixtures("compiled_once")
 def test_a_recorder_that_was_killed_leaves_a_session_to_paint(
     distilled: Path, tmp_path: Path
 ) -> None:
@@ -346,7 +375,9 @@ def test_a_file_that_tells_of_no_painter_gets_its_sentence(tmp_path: Path) -> No
     assert exit_code(error.value) is ExitCode.RECORDING
     for name, line in (("b", {"what": "slept"}), ("c", {"what": "aimed", "first": 3})):
         with pytest.raises(PainterLogError, match="tells of something unknown"):
-            render(recording(tmp_path / f"{name}.xdf", line), tmp_path / "out", "weights/scale-model")
+            render(
+                recording(tmp_path / f"{name}.xdf", line), tmp_path / "out", "weights/scale-model"
+            )
     assert not (tmp_path / "out").exists()
 
 
@@ -357,12 +388,11 @@ def test_lines_that_are_no_json_are_damage(tmp_path: Path) -> None:
         render(path, tmp_path / "out", "weights/scale-model")
 
 
+@pytest.mark.usefixtures("compiled_once")
 def test_a_rung_that_is_unknown_and_another_bundle_are_refused(
     distilled: Path, tmp_path: Path
 ) -> None:
-    first = event_to_dict(
-        Begun(1.5, "sliding", "tiny", folder_digest(distilled), 0, 1, "cpu", {})
-    )
+    first = event_to_dict(Begun(1.5, "sliding", "tiny", folder_digest(distilled), 0, 1, "cpu", {}))
     path = recording(tmp_path / "a.xdf", first)
     other = shutil.copytree(distilled, tmp_path / "other")
     (other / "painter.json").write_text('{"num_inference_steps": 3}')
