@@ -185,7 +185,7 @@ def test_a_recorder_slower_than_the_bus_counts_what_it_missed(tmp_path: Path) ->
         while number < 200:
             publisher.send(packed(raw(number, values, t)))
             number += 1
-        recorder.run(incoming, iter([False] * 200 + [True]).__next__)
+        recorder.run(incoming, lambda: True)
         while recorder._raw._next < number + 1:
             publisher.send(packed(raw(number, values[:, :1], t[1:2])))
             if message := incoming.receive(0.1):

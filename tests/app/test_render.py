@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
@@ -35,6 +36,7 @@ from app.painter_log import (
 from app.recorded_session import Seen, read_session
 from app.recorder import Recorder, Request
 from app.render import render
+from app.session import Commands, Session, child_commands
 from app.settings import Settings
 from app.worker import Report, Worker
 from models.errors import BundleError
@@ -291,6 +293,42 @@ def test_a_recorder_that_was_killed_leaves_a_session_to_paint(
     found = render(tmp_path / "b.xdf", tmp_path / "out", str(distilled))
     assert len(live.frames) - 1 <= found.n_frames == found.n_same
     live.close()
+
+
+@pytest.mark.slow
+def test_a_session_of_the_real_processes_is_painted_again_to_the_bit(
+    distilled: Path, tmp_path: Path
+) -> None:
+    settings = Settings(bundle=str(distilled), duration=90, threads=1, recordings=str(tmp_path))
+    roles = ("acquisition", "worker", "recorder", "zygote")
+
+    def commands(folder: Path) -> Commands:
+        every = child_commands(folder)
+        return {role: every[role] for role in roles}  # type: ignore[index]
+
+    session = Session(settings, lambda _: None, lambda _: None, commands)
+    take_in, acted, t_ended = session._take_in, list[str](), [0.0]
+
+    def watch(timeout: float) -> None:
+        take_in(timeout)
+        children, n = session._children, session._recorded.get("n_samples", 0)
+        # Frames are being painted when it begins.
+        if not acted and children["worker"].was_ever_ready:
+            t_ended[0] = t_ended[0] or time.monotonic() + 6
+            if time.monotonic() > t_ended[0]:
+                acted.append("record")
+                session._control({"action": "record", "request": REQUEST.to_dict()})
+        elif n > 12 * 250:
+            session._is_ending = True
+
+    session._take_in = watch  # type: ignore[method-assign]
+    session.run()
+    assert session._recorded["n_missed"] == 0
+    [path] = (tmp_path / "P01").iterdir()
+    found = render(path, tmp_path / "out", str(distilled), device="cpu")
+    assert found.n_frames == found.n_same > 20
+    # Those of before the new filters had settled.
+    assert found.n_left_out > 0
 
 
 # What is written
