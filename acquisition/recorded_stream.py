@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from acquisition.channels import EEG_TYPES, Channel
 from acquisition.errors import RecordingError, SourceNotFoundError
 from acquisition.source import Marker
+
+# Texts of this program's recordings that say other things than that something was shown.
+_NO_MARKERS = ("Quality", "Stimuli", "Painter", "Segments")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,7 @@ class RecordedStream:
     starts : places in `samples` before which some are missing though the timestamps do
         not show it.
     details : of each sample of a marker stream, where the file knows more than a label.
+    notes : what else the stream says of itself, by name.
     """
 
     name: str
@@ -39,6 +45,7 @@ class RecordedStream:
     source_id: str = ""
     starts: tuple[int, ...] = ()
     details: tuple[dict[str, float], ...] = field(default=())
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def n_times(self) -> int:
@@ -60,6 +67,8 @@ class RecordedStream:
         """
         is_named = "marker" in self.type.lower()
         if self.sfreq > 0 and not is_named:
+            return False
+        if self.type in _NO_MARKERS:
             return False
         if self.is_text:
             return True
@@ -83,8 +92,22 @@ class RecordedStream:
             texts = [f"{v:g}" if isinstance(v, np.floating) else str(v) for v in row]
             label = next((text for text in texts if text), "")
             if label:
-                found.append(Marker(float(t), label, dict(self.details[i]) if self.details else {}))
+                label, details = _own(label)
+                details |= self.details[i] if self.details else {}
+                found.append(Marker(float(t), label, details))
         return found
+
+
+def _own(text: str) -> tuple[str, dict[str, Any]]:
+    """Label and details of a marker that may be in the JSON of this program's recordings."""
+    if text.startswith("{"):
+        try:
+            details = json.loads(text)
+        except ValueError:
+            return text, {}
+        if isinstance(details, dict) and isinstance(label := details.pop("label", None), str):
+            return label, details
+    return text, {}
 
 
 def read_streams(path: Path, parameters: Mapping[str, str]) -> list[RecordedStream]:

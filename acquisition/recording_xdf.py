@@ -62,7 +62,17 @@ def _stream(raw: dict[str, Any]) -> RecordedStream:
         source_id=_text(info, "source_id"),
         # Segments end at each clock reset (inclusive); what follows one is no neighbour.
         starts=tuple(int(last) + 1 for _, last in info["clock_segments"][:-1]),
+        notes=_notes(info),
     )
+
+
+def _notes(info: dict[str, Any]) -> dict[str, str]:
+    """The plain texts of `desc`."""
+    try:
+        desc = info["desc"][0]
+        return {name: text for name in desc if (text := _text(desc, name))}
+    except (LookupError, TypeError):
+        return {}
 
 
 def _channels(info: dict[str, Any], n_channels: int) -> tuple[Channel, ...]:

@@ -68,6 +68,44 @@ class StreamHeader:
         return _text(info)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """Samples of one stream, as they lie in the file.
+
+    Attributes
+    ----------
+    stream : its number.
+    timestamps : (n,), seconds.
+    rows : the bytes of all samples.
+    """
+
+    stream: int
+    timestamps: np.ndarray
+    rows: bytes
+
+
+def numbers(stream: int, timestamps: np.ndarray, samples: np.ndarray) -> Samples:
+    """Samples of a float32 stream.
+
+    Parameters
+    ----------
+    timestamps : (n,), seconds.
+    samples : (n_channels, n).
+    """
+    n_channels, n = samples.shape
+    each = np.dtype([("n", "u1"), ("t", "<f8"), ("x", "<f4", (n_channels,))])
+    rows = np.empty(n, each)
+    rows["n"], rows["t"], rows["x"] = 8, timestamps, samples.T
+    return Samples(stream, timestamps, rows.tobytes())
+
+
+def text(stream: int, timestamp: float, value: str) -> Samples:
+    """A sample of a stream of strings with one channel."""
+    data = value.encode()
+    row = struct.pack("<Bd", 8, timestamp) + struct.pack("<BI", 4, len(data)) + data
+    return Samples(stream, np.array([timestamp]), row)
+
+
 @dataclass(slots=True)
 class _Written:
     """What was written of a stream."""
@@ -119,35 +157,31 @@ class XDFWriter:
         self._append(_chunk(_STREAM_HEADER, struct.pack("<I", number) + header.xml()))
         return number
 
+    @property
+    def n_streams(self) -> int:
+        """Streams that were begun; they are numbered from 1."""
+        return len(self._streams)
+
     def add_samples(self, stream: int, timestamps: np.ndarray, samples: np.ndarray) -> None:
-        """Write samples of a float32 stream.
+        """Write samples of a float32 stream, as `numbers` takes them."""
+        self.add(numbers(stream, timestamps, samples))
 
-        Parameters
-        ----------
-        timestamps : (n,), seconds.
-        samples : (n_channels, n).
-        """
-        n_channels, n = samples.shape
-        each = np.dtype([("n", "u1"), ("t", "<f8"), ("x", "<f4", (n_channels,))])
-        rows = np.empty(n, each)
-        rows["n"], rows["t"], rows["x"] = 8, timestamps, samples.T
-        self._add_rows(stream, timestamps, rows.tobytes())
-
-    def add_text(self, stream: int, timestamp: float, text: str) -> None:
+    def add_text(self, stream: int, timestamp: float, value: str) -> None:
         """Write a sample of a stream of strings with one channel."""
-        data = text.encode()
-        row = struct.pack("<Bd", 8, timestamp) + struct.pack("<BI", 4, len(data)) + data
-        self._add_rows(stream, np.array([timestamp]), row)
+        self.add(text(stream, timestamp, value))
 
-    def _add_rows(self, stream: int, timestamps: np.ndarray, rows: bytes) -> None:
-        if not len(timestamps):
+    def add(self, *pieces: Samples) -> None:
+        """Write samples of one stream or of several, all of them in one system call."""
+        pieces = tuple(piece for piece in pieces if len(piece.timestamps))
+        if not pieces:
             return
-        content = struct.pack("<IBI", stream, 4, len(timestamps)) + rows
-        self._append(_chunk(_SAMPLES, content))
-        written = self._streams[stream - 1]
-        if not written.n:
-            written.first = float(timestamps[0])
-        written.n, written.last = written.n + len(timestamps), float(timestamps[-1])
+        self._append(b"".join(map(_samples_chunk, pieces)))
+        for piece in pieces:
+            written = self._streams[piece.stream - 1]
+            if not written.n:
+                written.first = float(piece.timestamps[0])
+            written.n += len(piece.timestamps)
+            written.last = float(piece.timestamps[-1])
 
     def add_clock_offset(self, stream: int, t: float, offset: float) -> None:
         """Write by how much the stream's clock is behind the recorder's, measured at `t`."""
@@ -207,6 +241,11 @@ def read_notes(path: Path) -> dict[str, str]:
             raise ValueError(f"{path} is no XDF file of this program.")
         info = ElementTree.fromstring(file.read(length - 2))
     return {element.tag: element.text or "" for element in info}
+
+
+def _samples_chunk(piece: Samples) -> bytes:
+    head = struct.pack("<IBI", piece.stream, 4, len(piece.timestamps))
+    return _chunk(_SAMPLES, head + piece.rows)
 
 
 def _chunk(tag: int, content: bytes) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -113,6 +114,9 @@ class Acquisition:
     now : the session clock.
     stimuli : what the page presents; its onsets and ends become markers like the source's own.
     outlet : is given these markers, too.
+    has_joined : whether somebody began to listen to "raw" since this was asked last. Filters and
+        epochs then begin anew, beside those that go on until the new ones are settled: so the
+        epochs can be cut again from what was listened to, to the bit.
 
     Raises
     ------
@@ -129,6 +133,7 @@ class Acquisition:
         now: Callable[[], float] = time.monotonic,
         stimuli: Stimuli | None = None,
         outlet: Outlet | None = None,
+        has_joined: Callable[[], bool] = lambda: False,
     ) -> None:
         info = source.info
         self._source = source
@@ -136,15 +141,20 @@ class Acquisition:
         self._now = now
         self._stimuli, self._outlet = stimuli, outlet
         self._montage = Montage.from_channels(info.ch_names, spec)
-        self._stream = EpochStream(info, spec, self._montage, kinds=(kind,))
+        self._has_joined = has_joined
+        self._new_stream = partial(EpochStream, info, spec, self._montage, kinds=(kind,))
+        self._stream = self._new_stream()
+        # Begun anew, and not cutting yet.
+        self._coming: EpochStream | None = None
         self._monitor = QualityMonitor(info)
         self._traces = Traces(max(1, round(TRACES_PERIOD * info.sfreq)))
         self._quality: Sequence[ElectrodeQuality] = ()
         self._samples_in = 0
         self._samples_lost = 0
         self._epochs_published = 0
-        # Tells the samples of this process from those of one before it.
-        self._began = now()
+        # When the filters began that raw samples, and those that epochs, went through first: tells
+        # them from those before, of this process or another.
+        self._began = self._epochs_began = now()
         self._n_raw = 0
         self._state, self._message = "running", ""
         self._told_at = float("-inf")
@@ -167,7 +177,7 @@ class Acquisition:
         self._take_in_markers(reading.markers)
         for chunk in reading.chunks:
             self._publish_raw(chunk)
-            for epoch in self._stream.push(chunk):
+            for epoch in self._cut(chunk):
                 self._publish_epoch(epoch)
             self._samples_in += chunk.n_times
             self._samples_lost += chunk.n_lost
@@ -194,8 +204,15 @@ class Acquisition:
     def _take_in_markers(self, markers: Sequence[Marker]) -> None:
         for marker in markers:
             self._publish_marker(marker)
-        for epoch in self._stream.push(None, markers):
+        for epoch in self._cut(None, markers):
             self._publish_epoch(epoch)
+
+    def _cut(self, chunk: Chunk | None, markers: Sequence[Marker] = ()) -> list[Epoch]:
+        epochs = self._stream.push(chunk, markers)
+        if self._coming and (newer := self._coming.push(chunk, markers)):
+            self._stream, self._coming, epochs = self._coming, None, newer
+            self._epochs_began = self._began
+        return epochs
 
     def _publish_marker(self, marker: Marker) -> None:
         header = {
@@ -206,6 +223,9 @@ class Acquisition:
         self._sinks["marker"].send(pack("marker", header))
 
     def _publish_raw(self, chunk: Chunk) -> None:
+        if self._has_joined():
+            self._coming = self._new_stream()
+            self._began, self._n_raw = self._now(), 0
         header = {
             "began": self._began,
             "number": self._n_raw,
@@ -231,7 +251,8 @@ class Acquisition:
         n_channels, n_times = epoch.data.shape
         # Nothing of the marker goes along: the decoder never sees what was shown.
         header = {
-            "number": epoch.number,
+            "number": self._epochs_published,
+            "began": self._epochs_began,
             "kind": epoch.kind,
             "first_sample": epoch.first_sample,
             "t_first": epoch.t_first,
@@ -291,10 +312,11 @@ def main() -> None:
         settings = child.settings
         bundle = find_bundle(settings.bundle)
         spec = read_epoch_spec(bundle)
+        raw = bus.publisher("raw", depth=DEPTH)
         sinks: dict[str, Sink] = {
             "epoch": bus.publisher("epoch"),
             "traces": bus.publisher("traces", depth=32),
-            "raw": bus.publisher("raw", depth=DEPTH),
+            "raw": raw,
             "marker": bus.publisher("marker", depth=256),
             "telemetry": bus.publisher("telemetry"),
         }
@@ -310,10 +332,16 @@ def main() -> None:
         stimuli = bus.subscriber("stimulus", depth=256)
         source = open_source(settings.source, options)
         try:
-            outlet = _open_outlet(settings, outlet_id)
-            Acquisition(source, spec, settings.epochs, sinks, stimuli=stimuli, outlet=outlet).run(
-                child.stop
+            acquisition = Acquisition(
+                source,
+                spec,
+                settings.epochs,
+                sinks,
+                stimuli=stimuli,
+                outlet=_open_outlet(settings, outlet_id),
+                has_joined=raw.has_joined,
             )
+            acquisition.run(child.stop)
         finally:
             source.close()
 

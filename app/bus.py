@@ -13,6 +13,7 @@ import math
 import secrets
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -21,7 +22,8 @@ import zmq
 
 from app.messages import Message, unpack
 
-Topic = Literal["epoch", "frame", "traces", "raw", "marker", "stimulus", "telemetry", "control"]
+Topic = Literal["epoch", "frame", "traces", "raw", "marker", "telemetry", "control", "stimulus",
+                "painter"]  # fmt: skip
 
 # Who publishes what; a topic with several publishers has one socket for each.
 PUBLISHERS: dict[Topic, tuple[str, ...]] = {
@@ -31,9 +33,13 @@ PUBLISHERS: dict[Topic, tuple[str, ...]] = {
     "marker": ("acquisition",),
     "stimulus": ("server",),
     "frame": ("worker",),
+    "painter": ("worker",),
     "telemetry": ("acquisition", "worker", "server", "recorder", "supervisor"),
     "control": ("server",),
 }
+
+# What a publisher is told of a subscription begins with this; of its end, with zero.
+_JOINED = b"\x01"
 
 
 class Publisher:
@@ -45,6 +51,14 @@ class Publisher:
     def send(self, message: bytes) -> None:
         """Send a packed message; it is dropped for a subscriber whose queue is full."""
         self._socket.send(message, zmq.DONTWAIT)
+
+    def has_joined(self) -> bool:
+        """Whether somebody began to listen since this was asked last."""
+        found = False
+        with suppress(zmq.Again):
+            while news := self._socket.recv(zmq.DONTWAIT):
+                found |= news[:1] == _JOINED
+        return found
 
 
 class Subscriber:
@@ -114,14 +128,14 @@ class Bus:
     def _socket(self, kind: int, name: str) -> tuple[zmq.Socket[bytes], str]:
         socket: zmq.Socket[bytes] = self._context.socket(kind)
         # A process's last words are still on their way when it closes.
-        socket.linger = 200 if kind == zmq.PUB else 0
+        socket.linger = 200 if kind == zmq.XPUB else 0
         self._sockets.append(socket)
         if self._keys is None:
             return socket, f"ipc://{self.folder / name}"
         # One key pair for the session: whoever can read the folder may take part.
         socket.curve_publickey = self._keys["public"].encode()
         socket.curve_secretkey = self._keys["secret"].encode()
-        if kind == zmq.PUB:
+        if kind == zmq.XPUB:
             socket.curve_server = True
         else:
             socket.curve_serverkey = self._keys["public"].encode()
@@ -131,8 +145,10 @@ class Bus:
         """Open the sending end; `depth` messages wait at most for a slow subscriber."""
         assert self.role in PUBLISHERS[topic], f"{self.role} does not publish {topic}"
         name = f"{topic}.{self.role}"
-        socket, address = self._socket(zmq.PUB, name)
+        socket, address = self._socket(zmq.XPUB, name)
         socket.sndhwm = depth
+        # Of each that listens, not of the first alone.
+        socket.setsockopt(zmq.XPUB_VERBOSE, 1)
         if address.startswith("ipc:"):
             # Left behind by a predecessor that was killed.
             (self.folder / name).unlink(missing_ok=True)

@@ -35,8 +35,8 @@ app = typer.Typer(
 )
 
 PAGE = ("bundle", "host", "port", "epochs", "seed", "threads", "device", "open_browser",
-        "duration", "summary", "painter_log", "recordings", "pictures", "marker_outlet",
-        "tls_cert", "tls_key", "allow_remote", "in_container", "log_level")  # fmt: skip
+        "duration", "summary", "recordings", "pictures", "marker_outlet", "tls_cert", "tls_key",
+        "allow_remote", "in_container", "log_level")  # fmt: skip
 SOURCE = ("ch_names", "unit", "known_peers")
 
 
@@ -448,21 +448,17 @@ def evaluate(
 
 
 @app.command()
-@takes_settings()
+@takes_settings("bundle")
 def render(
-    _settings: Settings,
-    log: Annotated[Path, typer.Argument(help="File that --painter-log named.")],
-    out: Annotated[Path, typer.Argument(help="Folder of the frames.")],
-    source: Annotated[
-        str, typer.Option(help="Recording of the EEG, as xdf:FILE, if not the log's own source.")
-    ] = "",
-    bundle: Annotated[str, typer.Option(help="Folder of the bundle, if it was moved.")] = "",
+    settings: Settings,
+    file: Annotated[Path, typer.Argument(help="Recording of a session that was painted.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the film and its frames.")],
     device: Annotated[str, typer.Option(help="auto, cpu or cuda, if not as before.")] = "",
 ) -> None:
-    """Paint a session again, frame by frame, from the painter's log and the EEG."""
+    """Paint a recorded session again: a film, a contact sheet, frames, beside what was seen."""
     from app.render import render
 
-    render(log, out, source, bundle, device, say)
+    render(file, out, settings.bundle, device, say)
 
 
 app.command()(results)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 Type = Literal["frame", "traces", "state", "error", "ack", "ping", "pong", "control", "stimulus",
-               "epoch", "raw", "marker", "telemetry"]  # fmt: skip
+               "epoch", "raw", "marker", "telemetry", "painter"]  # fmt: skip
 
 # The number on the wire is the place in this list plus one: append, never insert.
 _NUMBER = {name: number for number, name in enumerate(get_args(Type), start=1)}

@@ -1,46 +1,49 @@
-"""What a painter was told and when, so that its frames can be made again.
+"""What a painter was told and when, so that its frames can be made again from a recording.
 
-Lines of JSON, one for each thing that happened: a painter began, an epoch was taken, a frame was
-made. A worker that is started again begins anew in the same file.
+Each thing that happened is one message on the bus, and one line of JSON in a recording: a painter
+began, an epoch was taken, a frame was made. They are numbered, so that whoever listens knows what
+did not come.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterator
-from contextlib import suppress
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
 from app.cores import worker_threads
-from app.errors import PainterLogError, SummaryError
+from app.errors import PainterLogError
+from app.messages import pack
 from app.settings import Settings
 
 DIGEST_CHARACTERS = 16
+# Messages that wait for a slow recorder: a minute of 30 frames a second.
+DEPTH = 2048
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A painter began.
+    """A painter began, or began anew: it knows nothing of what was before.
 
     Attributes
     ----------
-    bundle, bundle_sha256 : folder and digest of all its files.
-    source, epochs, ch_names, unit : where its EEG came from, and how (`app.settings`).
+    began : session time that names the stream of epochs which it follows from now on; a segment
+        of the recording has the same.
+    epochs : which of them (`app.settings`).
+    bundle, bundle_sha256 : name of its folder (a path may hold a person's), and digest of all its
+        files.
     seed, threads, device : of the painter.
     software : versions of what computes.
     """
 
+    began: float
+    epochs: str
     bundle: str
     bundle_sha256: str
-    source: str
-    epochs: str
-    ch_names: tuple[str, ...]
-    unit: str
     seed: int
     threads: int
     device: str
@@ -84,6 +87,33 @@ _KINDS: dict[str, type[Begun] | type[Aimed] | type[Stepped]] = {
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
+def event_to_dict(event: Event) -> dict[str, Any]:
+    """An event as JSON values.
+
+    >>> event_to_dict(Aimed(640))
+    {'what': 'aimed', 'first_sample': 640}
+    """
+    return {"what": _NAMES[type(event)], **asdict(event)}
+
+
+def event_from_dict(values: Mapping[str, Any]) -> Event:
+    """An event from JSON values.
+
+    Raises
+    ------
+    PainterLogError
+        They are not those of an event.
+    """
+    try:
+        rest = {name: value for name, value in values.items() if name != "what"}
+        return _KINDS[values["what"]](**rest)
+    except (KeyError, TypeError) as error:
+        raise PainterLogError(
+            f"The painter's log tells of something unknown ({dict(values)}). Use the version of "
+            "Phosphene that recorded it."
+        ) from error
+
+
 def digest_of(rgb: np.ndarray | None) -> str:
     """A digest of pixels (H, W, 3), uint8; "" for none."""
     if rgb is None:
@@ -91,21 +121,17 @@ def digest_of(rgb: np.ndarray | None) -> str:
     return hashlib.sha256(np.ascontiguousarray(rgb).data).hexdigest()[:DIGEST_CHARACTERS]
 
 
-def begun(settings: Settings, bundle: Path) -> Begun:
-    """What the log of a session begins with, and goes on with after a worker was started again."""
+def begun(settings: Settings, bundle: str, bundle_sha256: str, began: float) -> Begun:
+    """That a painter of these settings begins."""
     import diffusers
     import openvino
     import torch
 
-    from models.training.report import folder_digest
-
     return Begun(
-        str(bundle),
-        folder_digest(bundle),
-        settings.source,
+        began,
         settings.epochs,
-        settings.ch_names,
-        settings.unit,
+        bundle,
+        bundle_sha256,
         settings.seed,
         worker_threads(settings.threads),
         settings.device,
@@ -114,70 +140,36 @@ def begun(settings: Settings, bundle: Path) -> Begun:
 
 
 class PainterLog:
-    """Writes events to the end of a file; used by one thread.
+    """Publishes what a painter does; used by one thread.
 
     Parameters
     ----------
-    path : of the file, which is opened with the first event.
+    send : publishes a packed message.
+    describe : what to tell when a painter begins with a stream of epochs.
+    clock : of the session.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: TextIO | None = None
+    def __init__(
+        self,
+        send: Callable[[bytes], None],
+        describe: Callable[[float], Begun],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._send, self._describe, self._clock = send, describe, clock
+        # Tells the messages of this process from those of one before it.
+        self._process, self._number = clock(), 0
 
-    def add(self, *events: Event) -> None:
-        """Write events; none at all shows whether that can be done.
+    def begin(self, began: float) -> None:
+        """A painter begins with the stream of epochs that this session time names."""
+        self.add(self._describe(began))
 
-        Raises
-        ------
-        SummaryError
-            There is no such folder, or no room.
-        """
-        lines = (json.dumps({"what": _NAMES[type(e)], **asdict(e)}) + "\n" for e in events)
-        try:
-            # Line by line: what is killed loses nothing that was written.
-            self._file = self._file or self._path.open("a", buffering=1, encoding="utf-8")
-            self._file.writelines(lines)
-        except OSError as error:
-            raise SummaryError(
-                f"The painter's log {self._path} cannot be written ({error.strerror}). Give "
-                "--painter-log a file in a folder that exists, on a disk with room."
-            ) from error
-
-    def close(self) -> None:
-        """Nothing more will come."""
-        if self._file:
-            with suppress(OSError):
-                self._file.close()
-
-
-def read_log(path: Path) -> Iterator[Event]:
-    """The events of a file, as they happened.
-
-    A last line that was cut off is left out: whoever wrote it was killed.
-
-    Raises
-    ------
-    PainterLogError
-        There is no such file, or it is none.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PainterLogError(
-            f"The painter's log {path} cannot be read ({error}). Give the file that --painter-log "
-            "named."
-        ) from error
-    lines = text.split("\n")[:-1]
-    for number, line in enumerate(lines, 1):
-        try:
-            values: dict[str, Any] = json.loads(line)
-            event = _KINDS[values.pop("what")](**values)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise PainterLogError(
-                f"Line {number} of {path} is not one of a painter's log. Give the file that "
-                "--painter-log named, as it was written."
-            ) from error
-        if number == 1 and not isinstance(event, Begun):
-            raise PainterLogError(f"{path} does not begin with a painter. Give the whole log.")
-        yield event
+    def add(self, event: Event) -> None:
+        """Something happened."""
+        header = {
+            "process": self._process,
+            "number": self._number,
+            "t": self._clock(),
+            "event": event_to_dict(event),
+        }
+        self._number += 1
+        self._send(pack("painter", header))

@@ -1,4 +1,4 @@
-"""The recorder process: raw EEG, markers and quality from the bus into an XDF file.
+"""The recorder process: what is on the bus into an XDF file, see docs/recordings.md.
 
 It is off until an operator asks for it and says that the person agreed. What is on the bus waits
 for it in a bounded queue, so that a slow disk holds up nothing; what did not fit is counted.
@@ -18,8 +18,8 @@ from typing import Any, Self
 import numpy as np
 
 from acquisition.channels import Channel
-from acquisition.xdf_writer import StreamHeader, XDFWriter
-from app.bus import Bus, Subscriber
+from acquisition.xdf_writer import StreamHeader, XDFWriter, numbers, text
+from app.bus import Bus, Subscriber, Topic
 from app.child import begin_child
 from app.errors import SettingsError, SummaryError
 from app.messages import Message, pack
@@ -142,12 +142,11 @@ class Recorder:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path, self._send, self._clock = path, send, clock
-        self._n_samples = self._n_missed = 0
-        self._eeg: int | None = None
-        # Of the acquisition process whose samples come, and its next message.
-        self._acquisition: float | None = None
-        self._next = 0
-        self._n_segments = 0
+        self._n_samples = self._n_segments = 0
+        self._raw, self._painter = _Numbered(), _Numbered()
+        # Of the segment: its stream, its samples, and the index of the next on the source's grid.
+        self._eeg = self._n_in_segment = 0
+        self._next_sample: int | None = None
         self._quality: list[Any] = []
         self._began = clock()
         self._offsets_at = self._marked_at = self._told_at = self._began
@@ -163,6 +162,9 @@ class Recorder:
             self._writer = XDFWriter(path, notes)
             self._markers = self._writer.add_stream(_texts("Markers", "Markers", "marker"))
             self._qualities = self._writer.add_stream(_texts("Quality", "Quality", "json"))
+            self._stimuli = self._writer.add_stream(_texts("Stimuli", "Stimuli", "json"))
+            self._paintings = self._writer.add_stream(_texts("Painter", "Painter", "json"))
+            self._segments = self._writer.add_stream(_texts("Segments", "Segments", "json"))
         except OSError as error:
             raise self._cannot(error) from error
 
@@ -182,9 +184,13 @@ class Recorder:
             if message.type == "raw":
                 self._add_raw(header, message.payload)
             elif message.type == "marker":
-                text = json.dumps({"label": header["label"], **header["details"]})
-                label = header["label"] if not header["details"] else text
-                self._writer.add_text(self._markers, header["timestamp"], label)
+                self._writer.add_text(self._markers, header["timestamp"], _marker_text(header))
+            elif message.type == "stimulus":
+                self._writer.add_text(self._stimuli, header["t"], json.dumps(header))
+            elif message.type == "painter":
+                self._painter.take(header["process"], header["number"])
+                line = json.dumps({**header["event"], "number": header["number"]})
+                self._writer.add_text(self._paintings, header["t"], line)
             elif header.get("from") == "acquisition" and header.get("quality") != self._quality:
                 self._quality = header["quality"]
                 self._writer.add_text(self._qualities, header["t"], json.dumps(self._quality))
@@ -192,27 +198,38 @@ class Recorder:
             raise self._cannot(error) from error
 
     def _add_raw(self, header: Mapping[str, Any], payload: bytes | memoryview) -> None:
-        if header["began"] != self._acquisition:
+        if self._raw.take(header["began"], header["number"]):
             self._begin_segment(header)
-        # Its first message may come after others that nobody recorded.
-        self._n_missed += header["number"] - self._next
-        self._next = header["number"] + 1
-        n = header["n_times"]
+        n, first_sample = header["n_times"], header["first_sample"]
         timestamps = np.frombuffer(payload, np.float64, n)
         samples = np.frombuffer(payload, np.float32, offset=timestamps.nbytes)
-        assert self._eeg is not None
-        self._writer.add_samples(self._eeg, timestamps, samples.reshape(-1, n))
+        pieces = [numbers(self._eeg, timestamps, samples.reshape(-1, n))]
+        if first_sample != self._next_sample:
+            place = {
+                "segment": self._n_segments,
+                "sample": self._n_in_segment,
+                "first_sample": first_sample,
+            }
+            pieces.insert(0, text(self._segments, float(timestamps[0]), json.dumps(place)))
+        self._writer.add(*pieces)
+        self._n_in_segment += n
         self._n_samples += n
+        self._next_sample = first_sample + n
 
     def _begin_segment(self, header: Mapping[str, Any]) -> None:
         """A stream of its own: an acquisition that begins again may have other electrodes."""
         self._n_segments += 1
-        self._acquisition, self._next = header["began"], header["number"]
-        info = header["info"]
+        self._n_in_segment, self._next_sample = 0, None
+        info, segment = header["info"], self._n_segments
+        name = info["name"] if segment == 1 else f"{info['name']} (segment {segment})"
         channels = [Channel(name, "EEG", "microvolts") for name in info["ch_names"]]
-        notes = {"segment": str(self._n_segments), "honesty": info["honesty"]}
+        notes = {
+            "segment": str(segment),
+            "honesty": info["honesty"],
+            "began": repr(header["began"]),
+        }
         self._eeg = self._writer.add_stream(
-            StreamHeader(info["name"], "EEG", "float32", info["sfreq"], channels, notes)
+            StreamHeader(name, "EEG", "float32", info["sfreq"], channels, notes)
         )
 
     def tick(self) -> None:
@@ -222,7 +239,7 @@ class Recorder:
             if t - self._offsets_at >= OFFSETS_PERIOD:
                 self._offsets_at = t
                 # All streams are on the session clock already.
-                for stream in range(1, 3 + self._n_segments):
+                for stream in range(1, self._writer.n_streams + 1):
                     self._writer.add_clock_offset(stream, t, 0.0)
             if t - self._marked_at >= MARKS_PERIOD:
                 self._marked_at = t
@@ -243,7 +260,7 @@ class Recorder:
             "file": str(self._path),
             "seconds": round(self._told_at - self._began, 1),
             "n_samples": self._n_samples,
-            "n_missed": self._n_missed,
+            "n_missed": self._raw.n_missed + self._painter.n_missed,
             "n_segments": self._n_segments,
         }
         self._send(pack("telemetry", header))
@@ -263,6 +280,36 @@ class Recorder:
         )
 
 
+class _Numbered:
+    """Counts the messages that were sent and did not come.
+
+    Attributes
+    ----------
+    n_missed : of all senders.
+    """
+
+    def __init__(self) -> None:
+        self.n_missed = 0
+        self._sender: float | None = None
+        self._next = 0
+
+    def take(self, sender: float, number: int) -> bool:
+        """Whether this sender's message is its first here; others may have gone before it."""
+        is_first = sender != self._sender
+        if not is_first:
+            self.n_missed += number - self._next
+        self._sender, self._next = sender, number + 1
+        return is_first
+
+
+def _marker_text(header: Mapping[str, Any]) -> str:
+    """A marker's label, or JSON of it and what else is known."""
+    label, details = header["label"], header["details"]
+    # The number of its class is called as it is: it would hide the marker's own label.
+    named = {"number" if name == "label" else name: value for name, value in details.items()}
+    return json.dumps({"label": label, **named}) if details else str(label)
+
+
 def _texts(name: str, kind: str, label: str) -> StreamHeader:
     return StreamHeader(name, kind, "string", 0.0, [Channel(label)])
 
@@ -270,9 +317,10 @@ def _texts(name: str, kind: str, label: str) -> StreamHeader:
 def main() -> None:
     """Run as the child process `recorder`."""
     with begin_child("recorder") as child, Bus(child.folder, "recorder") as bus:
-        text = (child.folder / REQUEST).read_text(encoding="utf-8")
-        request = Request.from_dict(json.loads(text))
-        incoming = bus.subscriber("raw", "marker", "telemetry", depth=DEPTH)
+        asked = (child.folder / REQUEST).read_text(encoding="utf-8")
+        request = Request.from_dict(json.loads(asked))
+        topics: tuple[Topic, ...] = ("raw", "marker", "stimulus", "painter", "telemetry")
+        incoming = bus.subscriber(*topics, depth=DEPTH)
         path = new_file(Path(child.settings.recordings), request, datetime.now().astimezone())
         today = datetime.now(UTC).date()
         recorder = Recorder(path, request, bus.publisher("telemetry").send, today)

@@ -1,35 +1,30 @@
-"""A session painted again, from the painter's log and the EEG."""
+"""A session painted again from its recording."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from acquisition.epoch_spec import EpochSpec
 from acquisition.epochs import Epoch, EpochKind, EpochStream
 from acquisition.montage import Montage
-from acquisition.recording import load_recording
-from acquisition.simulated import named_subject, simulated_info
-from acquisition.simulated_subject import LIVE_SESSION
-from acquisition.source import SourceOptions, parse_source
-from acquisition.stimuli import read_stimuli
-from acquisition.stream_info import StreamInfo
+from acquisition.source import Marker
 from app.bundle import find_bundle, find_stimuli, read_epoch_spec
-from app.continuous import Step, recording_steps, simulated_steps
 from app.errors import PainterLogError, SummaryError
-from app.painter_log import Aimed, Begun, Stepped, digest_of, read_log
+from app.film import Film
+from app.painter_log import Aimed, Begun, Stepped, digest_of
+from app.recorded_session import Logged, RecordedSession, SeenAt, Segment, read_session
 from models.frames import Painter
 from models.ladder import RUNGS, Ladder, Rung
 from models.painter import open_painter
 from models.training.report import folder_digest
 
-# How a replay was played does not change its epochs.
-_PACE = ("speed", "loop")
+# Epochs that are kept for a painter that took them in another order than they were cut.
+KEPT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +33,14 @@ class Rendered:
 
     Attributes
     ----------
-    n_frames : that the log tells of.
+    n_frames : that were painted again.
     n_same : of these, the same bit for bit.
+    n_left_out : that the log tells of and nobody can paint again.
     """
 
     n_frames: int
     n_same: int
+    n_left_out: int
 
 
 class _Told(Ladder):
@@ -71,119 +68,152 @@ class _Told(Ladder):
 
 
 def render(
-    log: Path,
+    file: Path,
     out: Path,
-    source: str = "",
-    bundle: str = "",
+    bundle: str,
     device: str = "",
     say: Callable[[str], None] = print,
 ) -> Rendered:
-    """Paint a session again, and write its frames to `out / "00001.png"` and so on.
+    """Paint a session again: a film, a contact sheet and every frame, beside what was seen.
 
     The same bit for bit on the same machine and software; elsewhere products are rounded
     differently, and frames may differ in the last bits of their pixels.
 
     Parameters
     ----------
-    source : recording of the EEG, if it is not what the log says.
-    bundle, device : if not those that the log says.
+    file : recording of the session.
+    out : folder, new or empty.
+    bundle : that painted it.
+    device : if not that of the log.
 
     Raises
     ------
     PainterLogError, SummaryError, BundleError, SourceError
     """
-    painter: Painter | None = None
-    epochs: _Epochs | None = None
-    ladder = _Told()
+    session = read_session(file)
+    folder = find_bundle(bundle)
+    _check_bundle(session.log, folder)
+    events = [line.event for line in session.log]
+    n_told = sum(isinstance(event, Stepped) and event.digest != "" for event in events)
     n_frames = n_same = 0
+    seen = SeenAt(session.markers)
     try:
         out.mkdir(parents=True, exist_ok=True)
         if any(out.iterdir()):
             raise SummaryError(f"{out} is not empty. Give a new folder: frames would be mixed.")
-        for event in read_log(log):
-            if isinstance(event, Begun):
-                folder = find_bundle(bundle or event.bundle)
-                if folder_digest(folder) != event.bundle_sha256:
-                    raise PainterLogError(
-                        f"{folder} is not the bundle that painted: its files are others. Give "
-                        "that one with --bundle."
-                    )
-                ladder = _Told()
-                painter = open_painter(
-                    folder, event.seed, event.threads, device or event.device, ladder
-                )
-                epochs = _Epochs(folder, source or event.source, event)
-            assert painter is not None
-            assert epochs is not None
-            if isinstance(event, Aimed):
-                painter.aim(epochs.find(event.first_sample))
-            elif isinstance(event, Stepped):
-                ladder.tell(event.rung)
-                frame = painter.step(event.dt)
-                rgb = None if frame is None else frame.rgb
-                if event.digest or rgb is not None:
-                    n_frames += 1
-                    n_same += digest_of(rgb) == event.digest
-                if rgb is not None:
-                    note = PngInfo()
-                    note.add_text("Source", f"Made from EEG: {epochs.honesty} ({epochs.source})")
-                    Image.fromarray(rgb).save(out / f"{n_frames:05}.png", pnginfo=note)
+        with Film(out, n_told, find_stimuli(folder), say) as film:
+            for frame in _painted_again(session, folder, device):
+                n_frames += 1
+                n_same += frame.is_same
+                if frame.rgb is not None:
+                    film.add(frame.t, frame.rgb, seen.at(frame.t), frame.honesty)
     except OSError as error:
         raise SummaryError(
             f"Frames cannot be written to {out} ({error.strerror}). Give a folder on a disk with "
             "room."
         ) from error
-    kind = f" from {epochs.honesty} EEG" if epochs else ""
+    kinds = " and ".join(sorted({s.honesty for s in session.segments.values()}))
     say(
-        f"{out} holds {n_frames} frames{kind}; {n_same} are the same bit for bit as those of {log}."
+        f"{out} holds {n_frames} frames from {kinds} EEG; {n_same} are the same bit for bit as "
+        "those that were painted then."
     )
-    return Rendered(n_frames, n_same)
+    if n_left_out := n_told - n_frames:
+        say(
+            f"{n_left_out} frames are left out: the recording lacks EEG or lines of the painter's "
+            "log that they were made from."
+        )
+    return Rendered(n_frames, n_same, n_left_out)
+
+
+def _check_bundle(log: Sequence[Logged], folder: Path) -> None:
+    digest = folder_digest(folder)
+    for line in log:
+        if isinstance(line.event, Begun) and line.event.bundle_sha256 != digest:
+            raise PainterLogError(
+                f"{folder} is not the bundle that painted, '{line.event.bundle}': its files are "
+                "others. Give that one with --bundle."
+            )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Frame:
+    """A frame of the log, painted again; `rgb` is None where the log has one and we have not."""
+
+    t: float
+    rgb: np.ndarray | None
+    is_same: bool
+    honesty: str
+
+
+def _painted_again(session: RecordedSession, bundle: Path, device: str) -> Iterator[_Frame]:
+    """The frames of a log, but those that depend on something that was not recorded."""
+    ladder = _Told()
+    opened: tuple[int, int, str] | None = None
+    painter: Painter | None = None
+    # None until a painter begins of which all is known, and from where something is missing.
+    epochs: _Epochs | None = None
+    next_number = 0
+    for line in session.log:
+        event = line.event
+        if isinstance(event, Begun):
+            wanted = event.seed, event.threads, device or event.device
+            if painter is None or wanted != opened:
+                painter, opened = open_painter(bundle, *wanted, ladder), wanted
+            painter.restart()
+            segment = session.segments.get(event.began)
+            epochs = _Epochs(segment, session.markers, bundle, event.epochs) if segment else None
+        elif line.number != next_number:
+            epochs = None
+        next_number = line.number + 1
+        if painter is None or epochs is None:
+            continue
+        if isinstance(event, Aimed):
+            epoch = epochs.find(event.first_sample)
+            if epoch is None:
+                epochs = None
+            else:
+                painter.aim(epoch)
+        elif isinstance(event, Stepped):
+            ladder.tell(event.rung)
+            frame = painter.step(event.dt)
+            rgb = None if frame is None else frame.rgb
+            if event.digest or rgb is not None:
+                yield _Frame(line.t, rgb, digest_of(rgb) == event.digest, epochs.honesty)
 
 
 class _Epochs:
-    """The epochs of a source, found by where they begin; each is cut once, in their order."""
+    """The epochs of a segment, found by where they begin; each is cut once, in their order."""
 
-    def __init__(self, bundle: Path, source: str, begun: Begun) -> None:
-        self.source = source
-        kind: EpochKind = "sliding" if begun.epochs == "sliding" else "marker-locked"
-        options = SourceOptions(begun.ch_names, begun.unit, (), find_stimuli(bundle))
-        info, steps = _open(source, options)
-        self.honesty = info.honesty
-        self._epochs = _cut(read_epoch_spec(bundle), info, steps, kind)
-        self._found: dict[int, np.ndarray] = {}
+    def __init__(
+        self, segment: Segment, markers: Sequence[Marker], bundle: Path, epochs: str
+    ) -> None:
+        self.honesty = segment.honesty
+        kind: EpochKind = "sliding" if epochs == "sliding" else "marker-locked"
+        self._epochs = _cut(segment, markers, read_epoch_spec(bundle), kind)
+        self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._newest = -1
 
-    def find(self, first_sample: int) -> np.ndarray:
-        while first_sample not in self._found:
-            epoch = next(self._epochs, None)
-            if epoch is None:
-                raise PainterLogError(
-                    f"{self.source} holds no epoch that begins at sample {first_sample}. Give the "
-                    "recording of that session with --source."
-                )
-            self._found[epoch.first_sample] = epoch.data
-        return self._found[first_sample]
+    def find(self, first_sample: int) -> np.ndarray | None:
+        """The epoch that begins there, if the recording has it."""
+        while self._newest < first_sample and (epoch := next(self._epochs, None)):
+            self._newest = epoch.first_sample
+            self._kept[epoch.first_sample] = epoch.data
+            if len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        return self._kept.get(first_sample)
 
 
 def _cut(
-    spec: EpochSpec, info: StreamInfo, steps: Iterator[Step], kind: EpochKind
+    segment: Segment, markers: Sequence[Marker], spec: EpochSpec, kind: EpochKind
 ) -> Iterator[Epoch]:
+    info = segment.info
     stream = EpochStream(info, spec, Montage.from_channels(info.ch_names, spec), kinds=(kind,))
-    for chunk, markers in steps:
-        yield from stream.push(None, markers)
+    waiting = iter([*markers, None])
+    marker = next(waiting)
+    for chunk in segment.chunks():
+        reached = []
+        while marker and marker.timestamp <= chunk.timestamps[-1]:
+            reached.append(marker)
+            marker = next(waiting)
+        yield from stream.push(None, reached)
         yield from stream.push(chunk)
-
-
-def _open(source: str, options: SourceOptions) -> tuple[StreamInfo, Iterator[Step]]:
-    kind, target, parameters = parse_source(source)
-    if kind == "simulated":
-        stimuli = read_stimuli(options.stimuli) if options.stimuli else {}
-        subject = named_subject(parameters, LIVE_SESSION, stimuli.values())
-        # As long as epochs are asked for; a session of a month is longer than any log.
-        return simulated_info(subject), simulated_steps(subject, 30 * 86400, [])
-    if kind in ("xdf", "file"):
-        rest = {name: value for name, value in parameters.items() if name not in _PACE}
-        recording = load_recording(Path(target).expanduser(), options, rest)
-        return recording.info, recording_steps(recording)
-    raise PainterLogError(
-        f"The EEG of {source} is gone. Give a recording of it with --source, as xdf:FILE."
-    )

@@ -14,7 +14,6 @@ from pathlib import Path
 from acquisition.errors import SourceNotFoundError
 from app.bundle import find_bundle, read_epoch_spec
 from app.errors import AddressError, SettingsError
-from app.painter_log import PainterLog
 from app.recorder import Request
 from app.session import Addresses, Commands, Session, child_commands
 from app.settings import DEFAULTS, Settings, has_display
@@ -161,14 +160,8 @@ def serve(
     summary = Path(settings.summary).absolute() if settings.summary else None
     if summary:
         check_writable(summary)
-    painter_log = Path(settings.painter_log).absolute() if settings.painter_log else None
-    if painter_log:
-        check = PainterLog(painter_log)
-        check.add()
-        check.close()
     settings = settings.with_values(
         bundle=str(bundle),
-        painter_log=str(painter_log or ""),
         summary=str(summary or ""),
         recordings=str(Path(settings.recordings).absolute()),
         port=_free_port(settings, may_take_another_port, say),

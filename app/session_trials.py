@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -76,7 +74,7 @@ def said(
     """
 
     def meaning(marker: Marker) -> Trial | str | None:
-        text, details = _own(marker.label)
+        text, details = marker.label, marker.details
         path = stimuli.find(text) if stimuli else None
         name: str | None
         if classes:
@@ -97,18 +95,6 @@ def said(
         return Trial(marker.timestamp, name, str(picture), run if is_told else None, is_catch)
 
     return meaning
-
-
-def _own(label: str) -> tuple[str, dict[str, Any]]:
-    """Text and details of a marker that may be in the JSON of Phosphene's recordings."""
-    if label.startswith("{"):
-        try:
-            details = json.loads(label)
-        except ValueError:
-            return label, {}
-        if isinstance(details, dict) and isinstance(text := details.pop("label", None), str):
-            return text, details
-    return label, {}
 
 
 def by_pauses(seconds: float = np.inf) -> RunsOf:

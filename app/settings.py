@@ -78,9 +78,6 @@ class Settings:
         "Seconds after which the session ends, counted from its start; 0 runs until stopped.",
     ] = 0.0
     summary: Annotated[str, "File for a summary of the session as JSON, written at its end."] = ""
-    painter_log: Annotated[
-        str, "File to which it is added what the painter does, for `phosphene render`."
-    ] = ""
     recordings: Annotated[str, "Folder of recordings, with a folder in it for each pseudonym."] = (
         "recordings"
     )

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,9 +22,8 @@ from app.bundle import find_bundle
 from app.bus import Bus, Subscriber
 from app.child import begin_child
 from app.cores import worker_threads
-from app.errors import SummaryError
 from app.messages import Message, pack
-from app.painter_log import Aimed, Event, PainterLog, Stepped, begun, digest_of
+from app.painter_log import DEPTH, Aimed, Event, PainterLog, Stepped, begun, digest_of
 from app.quiet import silence_libraries
 from models.errors import EpochShapeError
 
@@ -72,6 +72,7 @@ class Painter(Protocol):
     def rung(self) -> str: ...
     @property
     def is_moving(self) -> bool: ...
+    def restart(self) -> None: ...
     def aim(self, eeg: np.ndarray) -> Decoded: ...
     def step(self, dt: float) -> Frame | None: ...
 
@@ -79,6 +80,7 @@ class Painter(Protocol):
 class Log(Protocol):
     """What is told of all that the painter does (`app.painter_log.PainterLog`)."""
 
+    def begin(self, began: float) -> None: ...
     def add(self, event: Event) -> None: ...
 
 
@@ -203,9 +205,10 @@ class Worker:
         self._send = send
         self._clock = clock
         self._log = log
-        self._complaint = ""
         self._number = 0
         self._is_paused = False
+        # Names the stream of epochs that the painter follows.
+        self._began: float | None = None
         # Of the newest epoch: its header, what it says, and whether a frame was made from it.
         self._epoch: dict[str, Any] = {}
         self._decoded: Decoded | None = None
@@ -259,24 +262,24 @@ class Worker:
         shape = header["n_channels"], header["n_times"]
         # A copy, because torch does not take arrays that cannot be written to.
         eeg = np.frombuffer(epoch.payload, np.float32).reshape(shape).copy()
+        if header["began"] != self._began:
+            self._begin(header["began"])
         try:
             self._decoded = self._painter.aim(eeg)
         except EpochShapeError as error:
             self._report.set(message=str(error))
             return
-        self._report.set(message=self._complaint, encode_ms=self._decoded.encode_ms)
+        self._report.set(message="", encode_ms=self._decoded.encode_ms)
         self._epoch, self._is_used = {**header, "t_encoded": self._clock()}, False
-        self.note(Aimed(header["first_sample"]))
+        if self._log:
+            self._log.add(Aimed(header["first_sample"]))
 
-    def note(self, event: Event) -> None:
-        """Write to the log; one that cannot be written to is told of, and ends no session."""
-        if self._log is None:
-            return
-        try:
-            self._log.add(event)
-        except SummaryError as error:
-            self._log, self._complaint = None, str(error)
-            self._report.set(message=self._complaint)
+    def _begin(self, began: float) -> None:
+        """Paint anew: what is recorded begins with these epochs, and nothing before is known."""
+        self._began, self._t_last = began, None
+        self._painter.restart()
+        if self._log:
+            self._log.begin(began)
 
     def _paint(self) -> None:
         """Make a frame and publish it, with what the newest epoch says."""
@@ -289,7 +292,7 @@ class Worker:
         rung = self._painter.rung
         frame, decoded = self._painter.step(dt), self._decoded
         if self._log:
-            self.note(Stepped(dt, rung, digest_of(frame.rgb if frame else None)))
+            self._log.add(Stepped(dt, rung, digest_of(frame.rgb if frame else None)))
         if frame is None or decoded is None:
             return
         t_painted = self._clock()
@@ -348,20 +351,25 @@ def main() -> None:
         teller.start()
         try:
             bundle = find_bundle(settings.bundle)
+            # Before a recorder that waits for another worker finds this one ready.
+            events = bus.publisher("painter", DEPTH)
             # torch takes seconds to import: telemetry says that it is coming.
             from models.painter import open_painter
+            from models.training.report import folder_digest
 
             if not settings.debug:
                 silence_libraries()
+            # Of gigabytes it takes seconds, which no epoch shall wait for.
+            digest = ThreadPoolExecutor(1).submit(folder_digest, bundle)
             painter = open_painter(
                 bundle, settings.seed, worker_threads(settings.threads), settings.device
             )
-            log = PainterLog(Path(settings.painter_log)) if settings.painter_log else None
+            log = PainterLog(
+                events.send, lambda began: begun(settings, bundle.name, digest.result(), began)
+            )
             worker = Worker(painter, settings.seed, report, bus.publisher("frame").send, log=log)
             incoming = bus.subscriber("epoch", "control")
             report.set(state="ready", message="")
-            if log:
-                worker.note(begun(settings, bundle))
             worker.run(incoming, child.stop)
         finally:
             ended.set()

@@ -60,6 +60,9 @@ class Painter(Protocol):
     def is_moving(self) -> bool:
         """Whether there is something to paint; if not, the last frame is held."""
 
+    def restart(self) -> None:
+        """Forget every epoch and frame: what is painted next is as if by a new painter."""
+
     def aim(self, eeg: np.ndarray) -> Decoded:
         """Take the newest epoch (n_channels, n_times), float32.
 

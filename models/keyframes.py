@@ -86,6 +86,10 @@ class KeyframePainter:
         """Whether an epoch waits to be painted."""
         return self._waiting is not None
 
+    def restart(self) -> None:
+        """Forget the epoch that waits; see `models.frames.Painter`."""
+        self._waiting = None
+
     def aim(self, eeg: np.ndarray) -> Decoded:
         """Take an epoch; see `models.frames.Painter`."""
         self._waiting, decoded = read(self.pipeline, eeg)

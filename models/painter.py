@@ -93,6 +93,10 @@ class StreamPainter:
         learnt = self._consistency.timesteps
         self._levels = [learnt[(learnt - level).abs().argmin()][None] for level in LEVELS]
         self._noisiest = learnt[-1:]
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget every epoch and frame; see `models.frames.Painter`."""
         self._follower: Follower | None = None
         # An epoch that no anchor was painted of yet.
         self._target: Conditioning | None = None

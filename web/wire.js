@@ -4,7 +4,7 @@
 /** The number on the wire is the place in this list plus one, as in app/messages.py. */
 export const TYPES = /** @type {const} */ ([
   "frame", "traces", "state", "error", "ack", "ping", "pong", "control", "stimulus",
-  "epoch", "raw", "marker", "telemetry",
+  "epoch", "raw", "marker", "telemetry", "painter",
 ]);
 
 const PREFIX = 8;

@@ -93,7 +93,7 @@ def test_epochs_have_the_header_that_the_worker_reads(twelve_seconds: list[Readi
     _, sent = acquire(twelve_seconds)
 
     epoch = sent.messages["epoch"][-1]
-    names = {"number", "kind", "first_sample", "t_first", "t_last", "t_published",
+    names = {"number", "began", "kind", "first_sample", "t_first", "t_last", "t_published",
              "n_channels", "n_times", "honesty", "fidelity"}  # fmt: skip
     assert set(epoch.header) == names
     data = np.frombuffer(epoch.payload, np.float32).reshape(32, 256)

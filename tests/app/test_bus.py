@@ -172,3 +172,24 @@ def test_without_ipc_messages_go_over_loopback_with_keys(tmp_path, monkeypatch):
                 publisher.send(pack("frame", {}))
                 assert eavesdropper.receive(0.02) is None
             assert subscriber.receive(1) is not None
+
+
+def test_a_publisher_learns_of_everybody_who_begins_to_listen(bus):
+    publisher = bus("acquisition").publisher("raw")
+    assert not publisher.has_joined()
+    for _ in range(2):
+        recorder = bus("recorder")
+        subscriber = recorder.subscriber("raw")
+        deadline = time.monotonic() + 20
+        while not publisher.has_joined():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        # From now on nothing is lost, the very next message included.
+        publisher.send(pack("raw", {"n": 1}))
+        assert subscriber.receive(5).header == {"n": 1}
+        assert not publisher.has_joined()
+    first = recorder
+    first.close()
+    publisher.send(pack("raw", {}))
+    time.sleep(0.2)
+    assert not publisher.has_joined(), "one that leaves is none that comes"

@@ -32,6 +32,9 @@ class TimedPainter:
     def is_moving(self) -> bool:
         return self.n_left > 0
 
+    def restart(self) -> None:
+        pass
+
     def aim(self, eeg: np.ndarray) -> FakeDecoded:
         self.n_left = FRAMES
         self.level = 100 + (self.level + 7) % 20

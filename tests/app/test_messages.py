@@ -109,4 +109,5 @@ def test_types_keep_their_numbers():
     assert numbers == {
         "frame": 1, "traces": 2, "state": 3, "error": 4, "ack": 5, "ping": 6, "pong": 7,
         "control": 8, "stimulus": 9, "epoch": 10, "raw": 11, "marker": 12, "telemetry": 13,
+        "painter": 14,
     }  # fmt: skip

@@ -43,11 +43,18 @@ class Clock:
         return self.t
 
 
-def raw(number: int, values: np.ndarray, t: np.ndarray, began: float = 1.0, **info: Any) -> Message:
+def raw(
+    number: int,
+    values: np.ndarray,
+    t: np.ndarray,
+    began: float = 1.0,
+    first_sample: int = 0,
+    **info: Any,
+) -> Message:
     header = {
         "began": began,
         "number": number,
-        "first_sample": 0,
+        "first_sample": first_sample,
         "n_times": values.shape[1],
         "info": {**INFO, **info},
     }

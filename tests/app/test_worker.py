@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from app.bus import Bus
 from app.child import read_error, write_session
-from app.errors import ExitCode, SummaryError
+from app.errors import ExitCode
 from app.messages import pack, unpack
 from app.settings import Settings
 from app.worker import LONGEST_STEP, MOST_WAITING, Inbox, Report, Worker, tell
@@ -46,13 +46,17 @@ class FakePainter:
     def __init__(self, n_frames=1, period=0.0):
         self.n_frames, self.period = n_frames, period
         self.rung = ""
-        self.n_left = 0
+        self.n_left = self.n_restarts = 0
         self.seen, self.steps = [], []
         self.threads = set()
 
     @property
     def is_moving(self):
         return self.n_left > 0
+
+    def restart(self):
+        self.n_restarts += 1
+        self.n_left = 0
 
     def aim(self, eeg):
         if eeg.shape != (N_CHANNELS, N_TIMES):
@@ -69,9 +73,11 @@ class FakePainter:
         return FakeFrame(np.full((2, 3, 3), abs(float(self.seen[-1].mean())), np.uint8), state)
 
 
-def epoch(number=1, kind="sliding", *, value=7.0, t_last=50.0, shape=(N_CHANNELS, N_TIMES)):
+def epoch(
+    number=1, kind="sliding", *, value=7.0, t_last=50.0, shape=(N_CHANNELS, N_TIMES), began=1.0
+):
     header = {
-        "number": number, "kind": kind, "first_sample": 0, "t_first": t_last - 1,
+        "number": number, "began": began, "kind": kind, "first_sample": 0, "t_first": t_last - 1,
         "t_last": t_last, "t_published": t_last, "n_channels": shape[0], "n_times": shape[1],
         "honesty": "replay", "fidelity": 1.0,
     }  # fmt: skip
@@ -282,33 +288,30 @@ def test_an_epoch_that_comes_on_the_way_turns_it(bench):
     assert bench.telemetry()["painted_ms"] == [250.0, 150.0]
 
 
-def test_a_log_is_told_of_all_and_one_that_fails_ends_nothing():
-    class Full:
-        def __init__(self, room):
-            self.room, self.events = room, []
-
-        def add(self, event):
-            if len(self.events) == self.room:
-                raise SummaryError("No room for the log.")
-            self.events.append(event)
+def test_a_log_is_told_of_all_and_a_painter_begins_with_its_epochs():
+    class Kept:
+        def __init__(self):
+            self.events = []
+            self.begin = self.add = self.events.append
 
     bench = Bench(FakePainter(n_frames=2, period=0.1))
-    log = bench.worker._log = Full(3)
+    bench.worker._log = Kept()
+    log = bench.worker._log.events
     bench.paint(epoch(1))
     for t in (50.36, 50.5, 50.6):
         bench.t = t
         bench.worker.work()
-    aimed, first, second = log.events
-    assert aimed.first_sample == 0
+    began, aimed, first, second = log
+    assert (began, aimed.first_sample) == (1.0, 0)
     assert (first.dt, second.dt) == (0.1, pytest.approx(0.11))
     assert first.digest == second.digest != ""
-    assert bench.telemetry()["message"] == ""
     bench.paint(epoch(2))
-    assert bench.telemetry()["message"] == "No room for the log.", "at once"
-    bench.t += 1
-    bench.paint(epoch(3))
-    assert len(log.events) == 3
-    assert bench.telemetry()["message"] == "No room for the log."
+    # Of filters that were begun anew: what moves is left, and no time has gone.
+    bench.t += 0.2
+    bench.paint(epoch(3, began=2.0))
+    assert bench.painter.n_restarts == 2
+    assert log[-3:-1] == [2.0, aimed]
+    assert log[-1].dt == 0.1
     assert bench.sent[-1].header["epoch"] == 3
 
 
