@@ -172,7 +172,7 @@ def _painted_again(session: RecordedSession, bundle: Path, device: str) -> Itera
             if epoch is None:
                 epochs = None
             else:
-                painter.aim(epoch)
+                painter.aim(epoch, epochs.is_locked)
         elif isinstance(event, Stepped):
             ladder.tell(event.rung)
             frame = painter.step(event.dt)
@@ -188,6 +188,7 @@ class _Epochs:
         self, segment: Segment, markers: Sequence[Marker], bundle: Path, epochs: str
     ) -> None:
         self.honesty = segment.honesty
+        self.is_locked = epochs != "sliding"
         kind: EpochKind = "sliding" if epochs == "sliding" else "marker-locked"
         self._epochs = _cut(segment, markers, read_epoch_spec(bundle), kind)
         self._kept: OrderedDict[int, np.ndarray] = OrderedDict()

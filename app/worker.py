@@ -73,7 +73,7 @@ class Painter(Protocol):
     @property
     def is_moving(self) -> bool: ...
     def restart(self) -> None: ...
-    def aim(self, eeg: np.ndarray) -> Decoded: ...
+    def aim(self, eeg: np.ndarray, is_locked: bool = True) -> Decoded: ...
     def step(self, dt: float) -> Frame | None: ...
 
 
@@ -265,7 +265,7 @@ class Worker:
         if header["began"] != self._began:
             self._begin(header["began"])
         try:
-            self._decoded = self._painter.aim(eeg)
+            self._decoded = self._painter.aim(eeg, header["kind"] == "marker-locked")
         except EpochShapeError as error:
             self._report.set(message=str(error))
             return

@@ -139,7 +139,7 @@ class Frames:
     def __init__(self, pipeline: EEGToImagePipeline, networks: Networks, n_steps: int) -> None:
         device, dtype = pipeline.unet.device, pipeline.unet.dtype
         eeg = torch.zeros(1, N_CHANNELS, N_TIMES)
-        context, time_embedding, _ = pipeline.encode(eeg)
+        context, time_embedding = pipeline.encode(eeg)[:2]
         self._told = context.to(dtype), time_embedding.to(dtype)
         self._noise = torch.randn(pipeline.latent_shape(1), device=device, dtype=dtype)
         self._networks = networks
@@ -163,7 +163,7 @@ class StreamBatch:
     def __init__(self, pipeline: EEGToImagePipeline, n_steps: int) -> None:
         self._networks = GraphNetworks(pipeline, n_steps)
         eeg = torch.zeros(1, N_CHANNELS, N_TIMES)
-        context, time_embedding, _ = pipeline.encode(eeg)
+        context, time_embedding = pipeline.encode(eeg)[:2]
         dtype, device = pipeline.unet.dtype, pipeline.unet.device
         self._told = (
             context.to(dtype).expand(n_steps, -1, -1),

@@ -53,7 +53,11 @@ class ConceptTable(ModelMixin, ConfigMixin):  # type: ignore[misc]
         probabilities: torch.Tensor = (cosine / self.config.temperature).softmax(dim=1)
         return probabilities
 
+    def log_odds(self, clip_embeds: torch.Tensor) -> torch.Tensor:
+        """That anything was seen, by CLIP embeddings (n, clip_dim): (n,)."""
+        odds: torch.Tensor = self.seen(F.normalize(clip_embeds, dim=1))[:, 0]
+        return odds
+
     def is_sure(self, clip_embeds: torch.Tensor) -> torch.Tensor:
         """Whether anything was seen, by CLIP embeddings (n, clip_dim): (n,) bool."""
-        sure: torch.Tensor = self.seen(F.normalize(clip_embeds, dim=1))[:, 0] > 0
-        return sure
+        return self.log_odds(clip_embeds) > 0

@@ -63,7 +63,7 @@ class Painter(Protocol):
     def restart(self) -> None:
         """Forget every epoch and frame: what is painted next is as if by a new painter."""
 
-    def aim(self, eeg: np.ndarray) -> Decoded:
+    def aim(self, eeg: np.ndarray, is_locked: bool = True) -> Decoded:
         """Take the newest epoch (n_channels, n_times), float32.
 
         Raises
@@ -77,8 +77,14 @@ class Painter(Protocol):
 
 
 @torch.inference_mode()
-def read(pipeline: EEGToImagePipeline, eeg: np.ndarray) -> tuple[Conditioning, Decoded]:
+def read(
+    pipeline: EEGToImagePipeline, eeg: np.ndarray, is_locked: bool = True
+) -> tuple[Conditioning, Decoded]:
     """Read an epoch (n_channels, n_times), float32.
+
+    Parameters
+    ----------
+    is_locked : to the onset of what was seen, or a sliding window.
 
     Returns
     -------
@@ -90,16 +96,14 @@ def read(pipeline: EEGToImagePipeline, eeg: np.ndarray) -> tuple[Conditioning, D
         The epoch is not what the bundle was made for.
     """
     begun = time.perf_counter()
-    context, time_embedding, clip_embeds = pipeline.encode(torch.from_numpy(eeg)[None])
+    encoded = pipeline.encode(torch.from_numpy(eeg)[None], is_locked)
     concepts: list[tuple[str, float]] = []
-    is_sure = True
-    if pipeline.concepts is not None:
-        probabilities = pipeline.concepts(clip_embeds.float())
-        is_sure = bool(pipeline.concepts.is_sure(clip_embeds.float())[0])
-        best = probabilities[0].sort(descending=True)
+    if encoded.probabilities is not None:
+        best = encoded.probabilities[0].sort(descending=True)
         names = pipeline.concepts.config.names
         concepts = [
             (names[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
         ]
     encode_ms = 1e3 * (time.perf_counter() - begun)
-    return Conditioning(context, time_embedding), Decoded(concepts, is_sure, encode_ms)
+    conditioning = Conditioning(encoded.context, encoded.time_embedding)
+    return conditioning, Decoded(concepts, bool(encoded.is_sure[0]), encode_ms)

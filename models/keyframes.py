@@ -90,9 +90,9 @@ class KeyframePainter:
         """Forget the epoch that waits; see `models.frames.Painter`."""
         self._waiting = None
 
-    def aim(self, eeg: np.ndarray) -> Decoded:
+    def aim(self, eeg: np.ndarray, is_locked: bool = True) -> Decoded:
         """Take an epoch; see `models.frames.Painter`."""
-        self._waiting, decoded = read(self.pipeline, eeg)
+        self._waiting, decoded = read(self.pipeline, eeg, is_locked)
         return decoded
 
     @torch.inference_mode()

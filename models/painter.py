@@ -125,9 +125,9 @@ class StreamPainter:
         """Whether the next frame will differ; see `models.frames.Painter`."""
         return bool(self._queue) or not self._is_still
 
-    def aim(self, eeg: np.ndarray) -> Decoded:
+    def aim(self, eeg: np.ndarray, is_locked: bool = True) -> Decoded:
         """Follow an epoch from now on; see `models.frames.Painter`."""
-        self._target, decoded = read(self._pipeline, eeg)
+        self._target, decoded = read(self._pipeline, eeg, is_locked)
         self._is_new = True
         if self._follower is None:
             self._follower = Follower(self._target)

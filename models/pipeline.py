@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import DiffusionPipeline, LCMScheduler
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
@@ -19,7 +20,8 @@ from models.concepts import ConceptTable
 from models.conditioner import EEGConditioner
 from models.eeg_encoder import EEGEncoder
 from models.errors import BundleError
-from models.ip_adapter import ImageAdapter, condition, empty_context, uninstall
+from models.ip_adapter import ImageAdapter, empty_context, uninstall
+from models.template_reader import TemplateReader
 
 Predict = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -28,6 +30,25 @@ Route = Literal["context", "image"]
 
 Generators = torch.Generator | list[torch.Generator] | None
 """One for all pictures, or one for each."""
+
+
+class Encoded(NamedTuple):
+    """What n epochs say, to the U-Net and to people.
+
+    Attributes
+    ----------
+    context : (n, n_context, cross_attention_dim).
+    time_embedding : (n, time_embed_dim).
+    clip_embeds : (n, clip_dim), the EEG in CLIP's space.
+    probabilities : (n, n_concepts), or None for a bundle without concepts.
+    is_sure : (n,) bool, whether anything was seen; True for a bundle without concepts.
+    """
+
+    context: torch.Tensor
+    time_embedding: torch.Tensor
+    clip_embeds: torch.Tensor
+    probabilities: torch.Tensor | None
+    is_sure: torch.Tensor
 
 
 @dataclass
@@ -59,9 +80,11 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
     concepts : prototypes in CLIP's space, or None.
     image_adapter : which lets the U-Net paint by the EEG's CLIP embedding; None: by the
         conditioner's context, as DreamDiffusion. It is installed in the U-Net here.
+    reader : templates that the concept is read by beside the encoder, or None.
     """
 
-    _optional_components: ClassVar = ["concepts", "image_adapter"]  # diffusers adds lists to it
+    # diffusers adds lists to it
+    _optional_components: ClassVar = ["concepts", "image_adapter", "reader"]
     model_cpu_offload_seq = "eeg_encoder->conditioner->unet->vae"
 
     def __init__(
@@ -73,6 +96,7 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         conditioner: EEGConditioner,
         concepts: ConceptTable | None = None,
         image_adapter: ImageAdapter | None = None,
+        reader: TemplateReader | None = None,
     ) -> None:
         super().__init__()
         if image_adapter is not None:
@@ -85,6 +109,7 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
             conditioner=conditioner,
             concepts=concepts,
             image_adapter=image_adapter,
+            reader=reader,
         )
 
     @property
@@ -110,15 +135,36 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
             self.image_adapter.install(self.unet)
 
     @torch.no_grad()
-    def encode(self, eeg: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Epochs (n, channels, times) to context, time embedding and CLIP embedding."""
-        encoder = self.eeg_encoder
-        tokens = encoder(eeg.to(encoder.device, encoder.dtype))
-        context, time_embedding, clip_embeds = condition(
-            self.conditioner, self.image_adapter, tokens
-        )
+    def encode(self, eeg: torch.Tensor, is_locked: bool = True) -> Encoded:
+        """Read epochs (n, channels, times).
+
+        Parameters
+        ----------
+        is_locked : whether they are locked to the onset of what was seen, or sliding windows.
+        """
+        encoder, adapter, table = self.eeg_encoder, self.image_adapter, self.concepts
+        eeg = eeg.to(encoder.device, encoder.dtype)
+        context, time_embedding, clip_embeds = self.conditioner(encoder(eeg))
+        probabilities, is_sure = None, torch.ones(len(eeg), dtype=torch.bool)
+        if table is not None:
+            probabilities = own = table(clip_embeds.float())
+            is_sure = table.is_sure(clip_embeds.float())
+        if self.reader is not None and table is not None:
+            odds = table.log_odds(clip_embeds.float())
+            scores = self.reader.scores(eeg, is_locked)
+            probabilities, is_sure = self.reader.read(scores, own, odds, is_locked)
+            label = probabilities.argmax(1)
+            context = self.reader.context(eeg, label, is_locked).to(encoder.dtype)
+            time_embedding = self.conditioner.time_embedding(context)
+            # Of the encoder's embedding all stays but the concept.
+            named = table.prototypes[label] - table.prototypes[own.argmax(1)]
+            clip_embeds = F.normalize(clip_embeds.float(), dim=1) + named
+        if adapter is not None:
+            context = adapter(clip_embeds.to(encoder.dtype))
+            time_embedding = torch.zeros_like(time_embedding)
         dtype = self.unet.dtype
-        return context.to(dtype), time_embedding.to(dtype), clip_embeds
+        context, time_embedding = context.to(dtype), time_embedding.to(dtype)
+        return Encoded(context, time_embedding, clip_embeds, probabilities, is_sure)
 
     @torch.no_grad()
     def denoise(
@@ -187,6 +233,7 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         generator: Generators = None,
         latents: torch.Tensor | None = None,
         output_type: str = "pil",
+        is_locked: bool = True,
     ) -> EEGToImageOutput:
         """Paint what was seen.
 
@@ -199,6 +246,7 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
             each picture.
         latents : (n, 4, h, w) initial noise of unit variance, instead of drawing it.
         output_type : "pil" or "pt".
+        is_locked : see `encode`.
 
         Raises
         ------
@@ -206,7 +254,7 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
             `eeg` is not what the encoder was built for.
         """
         epochs = torch.as_tensor(eeg, dtype=torch.float32)
-        context, time_embedding, clip_embeds = self.encode(epochs)
+        encoded = self.encode(epochs, is_locked)
         if latents is None:
             latents = randn_tensor(
                 self.latent_shape(len(epochs)),
@@ -215,20 +263,20 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
                 dtype=self.unet.dtype,
             )
         latents = self.denoise(
-            context,
-            time_embedding,
+            encoded.context,
+            encoded.time_embedding,
             latents.to(self.unet.device, self.unet.dtype),
             num_inference_steps,
             guidance_scale,
             generator,
         )
         pictures = self.decode(latents)
-        probabilities = self.concepts(clip_embeds.float()) if self.concepts else None
+        said = encoded.probabilities, encoded.clip_embeds
         if output_type == "pt":
-            return EEGToImageOutput(pictures, probabilities, clip_embeds)
+            return EEGToImageOutput(pictures, *said)
         pixels = (pictures.permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy()
         images = [Image.fromarray(p) for p in pixels]
-        return EEGToImageOutput(images, probabilities, clip_embeds)
+        return EEGToImageOutput(images, *said)
 
 
 def fixed_noise(pipeline: EEGToImagePipeline, seed: int) -> tuple[torch.Tensor, torch.Generator]:

@@ -54,16 +54,21 @@ def concept_table(pipeline: EEGToImagePipeline) -> ConceptTable:
 
 @torch.inference_mode()
 def is_sure(pipeline: EEGToImagePipeline, data: np.ndarray) -> np.ndarray:
-    """Whether epochs (n, n_channels, n_times) are answered: (n,) bool."""
-    table = concept_table(pipeline)
+    """Whether sliding windows (n, n_channels, n_times) are answered: (n,) bool."""
+    concept_table(pipeline)
     parts = torch.from_numpy(data).split(ENCODED)
-    sure = [table.is_sure(pipeline.encode(part)[2].float()).cpu() for part in parts]
+    sure = [pipeline.encode(part, is_locked=False).is_sure.cpu() for part in parts]
     return np.asarray(torch.cat(sure))
 
 
 @torch.inference_mode()
 def paint(
-    pipeline: EEGToImagePipeline, judge: Classifier, data: np.ndarray, options: Options, what: str
+    pipeline: EEGToImagePipeline,
+    judge: Classifier,
+    data: np.ndarray,
+    options: Options,
+    what: str,
+    is_locked: bool = True,
 ) -> Answers:
     """Paint epochs as live use does, all from the same noise, and let the judge look at them.
 
@@ -73,6 +78,7 @@ def paint(
     data : (n, n_channels, n_times).
     options : steps, guidance, batch and seed.
     what : the epochs are, for the bar of progress.
+    is_locked : whether they are, to the onset of what was seen.
 
     Raises
     ------
@@ -90,6 +96,7 @@ def paint(
                 [generator.clone_state() for _ in part],
                 noise.expand(len(part), -1, -1, -1),
                 output_type="pt",
+                is_locked=is_locked,
             )
             # The page gets bytes.
             pictures = (torch.as_tensor(output.images) * 255).round() / 255

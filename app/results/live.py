@@ -61,14 +61,14 @@ def measure(
     frames, locked = recorded["sliding"].during(), recorded["marker-locked"]
     locked = locked.take(locked.picture >= 0)
     say(f"{len(frames)} sliding windows and {len(locked)} marker-locked epochs are painted.")
-    of_frames = paint(pipeline, judge, frames.data, options, "sliding windows")
+    of_frames = paint(pipeline, judge, frames.data, options, "sliding windows", False)
     of_locked = paint(pipeline, judge, locked.data, options, "marker-locked epochs")
 
     is_inside = frames.first >= frames.onset[frames.picture]
     inside, of_inside = frames.take(is_inside), _take(of_frames, is_inside)
     noise = noise_like(torch.from_numpy(inside.data[:N_NOISE]), options.seed).numpy()
-    of_noise = paint(pipeline, judge, noise, options, "noise EEG")
-    of_zero = paint(pipeline, judge, np.zeros_like(noise[:1]), options, "zero EEG")
+    of_noise = paint(pipeline, judge, noise, options, "noise EEG", False)
+    of_zero = paint(pipeline, judge, np.zeros_like(noise[:1]), options, "zero EEG", False)
     say("The ideal observer looks at the sessions without artefacts.")
     ideal = ideal_answers(spec, sessions)
 

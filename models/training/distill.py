@@ -86,7 +86,7 @@ class Likeness:
         noise, generator = fixed_noise(pipeline, self._seed)
         painted = []
         for part in self._eeg.split(16):
-            context, time_embedding, _ = pipeline.encode(part)
+            context, time_embedding = pipeline.encode(part)[:2]
             latents = noise.to(context).expand(len(part), -1, -1, -1)
             generators = [generator.clone_state() for _ in part]
             painted.append(

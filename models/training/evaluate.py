@@ -125,20 +125,19 @@ def _among(probabilities: np.ndarray, compared: np.ndarray) -> np.ndarray:
 
 
 def name_by_concepts(
-    pipeline: EEGToImagePipeline, embeds: torch.Tensor, names: list[str]
+    pipeline: EEGToImagePipeline, concept: torch.Tensor | None, names: list[str]
 ) -> Naming | NotMeasured:
     """The concept nearest to each trial's EEG; the pictures take no part.
 
     Parameters
     ----------
-    embeds : (n, clip_dim), of the trials' EEG.
+    concept : (n,), that each trial's EEG is nearest to; None: of a bundle without concepts.
     names : of the set's labels.
     """
     table = pipeline.concepts
-    if table is None or list(table.config.names) != names:
+    if table is None or concept is None or list(table.config.names) != names:
         return NotMeasured("the bundle has no concepts, or others than the set's labels")
-    label = table(embeds.to(table.device)).argmax(1).cpu().numpy()
-    return Naming("the concept nearest to the EEG", label)
+    return Naming("the concept nearest to the EEG", concept.numpy())
 
 
 def by_concepts(
@@ -147,7 +146,7 @@ def by_concepts(
     """Whether the concept nearest to the EEG is the label, one of `n_labels` in the set."""
     named = {}
     for painted, shards in c.painted.items():
-        naming = name_by_concepts(pipeline, shards["clip_embeds"], names)
+        naming = name_by_concepts(pipeline, shards["concept"], names)
         assert isinstance(naming, Naming)
         named[painted] = naming.label
     return c.metric(
@@ -373,7 +372,9 @@ def evaluate(
         scorers.classifier.classes_of(names)
     painted, conditions = paint_conditions(pipeline, data, trials, out / "decoded", options)
     first = conditions["EEG"].index[0]
-    nearest = name_by_concepts(pipeline, painted["EEG"]["clip_embeds"][first], names)
+    has_concepts = "concept" in painted["EEG"].columns
+    concept = painted["EEG"]["concept"][first] if has_concepts else None
+    nearest = name_by_concepts(pipeline, concept, names)
     if isinstance(nearest, Naming):
         rng = np.random.default_rng(options.seed)
         others = conditions["EEG"].index[:, others_of_a_group(nearest.label, rng)]

@@ -218,8 +218,5 @@ class NearestConcept:
 
     def predict(self, eeg: np.ndarray) -> np.ndarray:
         """Epochs (n, n_channels, n_times) to probabilities (n, n_concepts)."""
-        table, found = self._pipeline.concepts, []
-        for part in parts(eeg):
-            embeds = self._pipeline.encode(torch.from_numpy(part))[2]
-            found.append(table(embeds.float()).cpu().numpy())
-        return np.concatenate(found)
+        encoded = (self._pipeline.encode(torch.from_numpy(part)) for part in parts(eeg))
+        return np.concatenate([torch.as_tensor(e.probabilities).cpu().numpy() for e in encoded])

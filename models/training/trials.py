@@ -255,7 +255,7 @@ def _paint(
     """Paint `n` epochs, sample after sample, a batch at a time.
 
     All pictures of a sample have the same noise, as in live use. The shards hold
-    `images` and `clip_embeds`, the EEG in CLIP's space.
+    `images`, `clip_embeds`, the EEG in CLIP's space, and for a bundle with concepts `concept`.
     """
     folder.mkdir(parents=True)
     waiting: list[dict[str, torch.Tensor]] = []
@@ -281,6 +281,7 @@ def _paint(
                     [generator.clone_state() for _ in part],
                     latents.expand(len(part), -1, -1, -1),
                     output_type="pt",
+                    is_locked=options.epochs == "marker-locked",
                 )
                 images = torch.as_tensor(output.images)
                 pictures = (images * 255).round().byte().permute(0, 2, 3, 1)
@@ -289,6 +290,7 @@ def _paint(
                     {
                         "images": pictures.cpu().contiguous(),
                         "clip_embeds": embeds.cpu().contiguous(),
+                        **_named(output.concept_probabilities),
                     }
                 )
                 progress.update(len(part))
@@ -297,3 +299,7 @@ def _paint(
     if waiting:
         write()
     return Shards(folder, "pictures")
+
+
+def _named(probabilities: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    return {} if probabilities is None else {"concept": probabilities.argmax(1).cpu()}

@@ -35,7 +35,7 @@ class TimedPainter:
     def restart(self) -> None:
         pass
 
-    def aim(self, eeg: np.ndarray) -> FakeDecoded:
+    def aim(self, eeg: np.ndarray, is_locked: bool = True) -> FakeDecoded:
         self.n_left = FRAMES
         self.level = 100 + (self.level + 7) % 20
         return FakeDecoded()

@@ -58,7 +58,7 @@ class FakePainter:
         self.n_restarts += 1
         self.n_left = 0
 
-    def aim(self, eeg):
+    def aim(self, eeg, is_locked=True):
         if eeg.shape != (N_CHANNELS, N_TIMES):
             raise EpochShapeError(f"The bundle wants {N_CHANNELS} channels, not {eeg.shape[0]}.")
         self.seen.append(eeg)

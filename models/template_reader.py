@@ -1,0 +1,147 @@
+"""What was seen, read by templates: responses to each concept, at every lag since it appeared.
+
+Window means of an epoch are taken to be a concept's mean response, some time after the picture
+appeared, and Gaussian noise: linear discriminant analysis (Blankertz et al. 2011,
+doi:10.1016/j.neuroimage.2010.06.048) where the lag is known, as in marker-locked epochs, and its
+sum over all lags where it is not. The encoder's own answer is weighed in.
+
+A linear reader and the encoder err on different epochs, and a reader can be made of minutes of a
+person's EEG (`models.training.templates`), when the encoder cannot learn yet.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import nn
+
+
+class Reading(NamedTuple):
+    """What is read in n epochs.
+
+    Attributes
+    ----------
+    probabilities : (n, n_concepts).
+    is_seen : (n,) bool, whether anything was seen.
+    """
+
+    probabilities: torch.Tensor
+    is_seen: torch.Tensor
+
+
+def window_means(eeg: torch.Tensor, width: int) -> torch.Tensor:
+    """Epochs (n, n_channels, n_times) to means of `width` samples without each channel's own.
+
+    Returns
+    -------
+    (n, n_channels * n_times // width).
+    """
+    means = eeg.unflatten(2, (-1, width)).mean(3)
+    out: torch.Tensor = (means - means.mean(2, keepdim=True)).flatten(1)
+    return out
+
+
+class TemplateReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """Reads the concept in an epoch, and what the U-Net is told of it.
+
+    Parameters
+    ----------
+    n_channels, n_times : of epochs, as the encoder's.
+    width : samples of a window whose mean is taken.
+    n_concepts : that are told apart.
+    n_lags : at which templates are compared with sliding windows.
+    rank : of the space in which they are.
+    n_context, cross_attention_dim : of the U-Net's context.
+    n_looks : directions of the context in which looks are told; 0 for none.
+
+    Attributes
+    ----------
+    contexts : (n_concepts, n_context, cross_attention_dim), of each concept.
+    weights : (2, 2), of the reader's and the encoder's log probabilities: of marker-locked
+        epochs, then of sliding windows.
+    seen : (2, 3), likewise: of the reader's log odds that anything was seen, of the encoder's, and
+        a constant.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        n_channels: int = 32,
+        n_times: int = 256,
+        width: int = 8,
+        n_concepts: int = 40,
+        n_lags: int = 53,
+        rank: int = 128,
+        n_context: int = 16,
+        cross_attention_dim: int = 128,
+        n_looks: int = 32,
+    ) -> None:
+        super().__init__()
+        n_features = n_channels * (n_times // width)
+        self.locked = nn.Linear(n_features, n_concepts)
+        self.projection = nn.Linear(n_features, rank, bias=False)
+        self.lags = nn.Linear(rank, n_lags * n_concepts)
+        self.looks = nn.Linear(n_features, n_looks)
+        self.words = nn.Linear(n_looks, n_context * cross_attention_dim, bias=False)
+        self.contexts = nn.Parameter(torch.zeros(n_concepts, n_context, cross_attention_dim))
+        self.weights = nn.Parameter(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+        self.seen = nn.Parameter(torch.zeros(2, 3))
+        self.requires_grad_(False)
+
+    def scores(self, eeg: torch.Tensor, is_locked: bool) -> torch.Tensor:
+        """Log likelihood ratios (n, n_concepts) of each concept to nothing at all."""
+        features = window_means(eeg.float(), self.config.width)
+        if is_locked:
+            return _linear(self.locked, features)
+        at_lags = _linear(self.lags, F.linear(features, self.projection.weight.float()))
+        by_lag = at_lags.unflatten(1, (-1, self.config.n_concepts))
+        out: torch.Tensor = by_lag.logsumexp(1) - math.log(by_lag.shape[1])
+        return out
+
+    def read(
+        self,
+        scores: torch.Tensor,
+        encoder_probabilities: torch.Tensor,
+        encoder_seen: torch.Tensor,
+        is_locked: bool,
+    ) -> Reading:
+        """Weigh `scores` (n, n_concepts) and what the encoder says.
+
+        Parameters
+        ----------
+        encoder_probabilities : (n, n_concepts).
+        encoder_seen : (n,), log odds that anything was seen.
+        """
+        row = 0 if is_locked else 1
+        of_reader, of_encoder = self.weights[row].float()
+        said = encoder_probabilities.float().clamp_min(1e-9).log()
+        logits = of_reader * scores.log_softmax(1) + of_encoder * said
+        odds = scores.logsumexp(1) - math.log(scores.shape[1])
+        own, encoders, constant = self.seen[row].float()
+        is_seen = own * odds + encoders * encoder_seen + constant > 0
+        return Reading(logits.softmax(1), is_seen)
+
+    def context(self, eeg: torch.Tensor, label: torch.Tensor, is_locked: bool) -> torch.Tensor:
+        """What the U-Net is told of epochs in which concepts `label` (n,) were read.
+
+        Looks are told of marker-locked epochs alone; of others it is not known when they began.
+
+        Returns
+        -------
+        (n, n_context, cross_attention_dim).
+        """
+        context = self.contexts[label].float()
+        if is_locked and self.config.n_looks:
+            looks = _linear(self.looks, window_means(eeg.float(), self.config.width))
+            context = context + F.linear(looks, self.words.weight.float()).view_as(context)
+        return context
+
+
+def _linear(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    # Sums of a thousand features are no matter for half precision.
+    return F.linear(x, layer.weight.float(), layer.bias.float())

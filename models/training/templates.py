@@ -1,0 +1,219 @@
+"""Making a reader of templates (`models.template_reader`) from labelled epochs.
+
+Templates are mean responses from before a picture appears until after it is gone, so that they say
+what a window at any lag looks like. Of a person with few epochs they are the posterior mean
+(`models.training.population`) instead. What is common to all concepts is part of each: so they also
+tell something from nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from models.template_reader import TemplateReader
+
+# Of the mean variance, added to each feature's.
+RIDGE = 3e-3
+# Epochs at each lag that say how windows vary.
+AT_LAG = 2500
+# Of blank windows may be answered.
+FALSE_ANSWERS = 0.1
+
+
+def means_of(eeg: np.ndarray, width: int) -> np.ndarray:
+    """Epochs (n, n_channels, n_times) to means of `width` samples, (n, n_channels, n_windows)."""
+    n, n_channels, n_times = eeg.shape
+    cut = eeg[:, :, : n_times // width * width]
+    return np.asarray(cut.reshape(n, n_channels, -1, width).mean(axis=3, dtype=np.float32))
+
+
+def features_of(means: np.ndarray) -> np.ndarray:
+    """Window means (n, n_channels, n_windows) to features as the reader's, (n, n_features)."""
+    centred = means - means.mean(axis=2, keepdims=True)
+    return np.asarray(centred.reshape(len(means), -1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Templates:
+    """Mean responses, in the units of the epochs that are read.
+
+    Attributes
+    ----------
+    means : (n_concepts, n_channels, n_windows) window means of long epochs.
+    before : windows before the moment at which pictures appear.
+    n_windows : of an epoch that is read.
+    """
+
+    means: np.ndarray
+    before: int
+    n_windows: int
+
+    @property
+    def lags(self) -> range:
+        """Of an epoch's beginning after the picture's appearance, in windows."""
+        return range(-self.before, self.means.shape[2] - self.before - self.n_windows + 1)
+
+    def at(self, lag: int) -> np.ndarray:
+        """Features of epochs that begin `lag` windows after the picture, (n_concepts, ...)."""
+        return features_of(cut(self.means, self.before + lag, self.n_windows))
+
+
+def cut(means: np.ndarray, start: int, n_windows: int) -> np.ndarray:
+    """`n_windows` of the windows of (n, n_channels, n_long), from `start`."""
+    return means[:, :, start : start + n_windows]
+
+
+def scatter(features: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Mean product of what is left of features (n, n_features), float64."""
+    rest = (features - expected).astype(np.float64)
+    return np.asarray(rest.T @ rest / len(rest))
+
+
+def ridged(covariance: np.ndarray, ridge: float = RIDGE) -> np.ndarray:
+    """A covariance with an inverse."""
+    n = len(covariance)
+    return np.asarray(covariance + ridge * np.trace(covariance) / n * np.eye(n))
+
+
+def scale_of(long_means: np.ndarray, locked_means: np.ndarray) -> np.ndarray:
+    """What takes long epochs' unit to that of locked ones, by channel, (n_channels,).
+
+    Parameters
+    ----------
+    long_means, locked_means : (n_concepts, n_channels, n_windows) of the same responses in both
+        units, the second without each channel's mean.
+    """
+    centred = long_means - long_means.mean(axis=2, keepdims=True)
+    power = np.maximum((centred**2).sum(axis=(0, 2)), np.finfo(float).tiny)
+    return np.asarray((centred * locked_means).sum(axis=(0, 2)) / power)
+
+
+def discriminant(
+    centres: np.ndarray, covariance: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and constants of log likelihood ratios to no response at all.
+
+    Parameters
+    ----------
+    centres : (n, n_features).
+    covariance : (n_features, n_features), or (n, n_features, n_features) of each.
+    """
+    weights = np.linalg.solve(covariance, centres[..., None])[..., 0] if covariance.ndim == 3 else (
+        np.linalg.solve(covariance, centres.T).T
+    )
+    return weights, -0.5 * (weights * centres).sum(axis=1)
+
+
+def set_locked(reader: TemplateReader, weights: np.ndarray, constants: np.ndarray) -> None:
+    """Let a reader read marker-locked epochs by these."""
+    reader.locked.weight.data = torch.from_numpy(weights).float()
+    reader.locked.bias.data = torch.from_numpy(constants).float()
+
+
+def set_lags(reader: TemplateReader, at_lags: np.ndarray, covariance: np.ndarray) -> None:
+    """Let a reader read sliding windows by templates, in the space in which they differ most.
+
+    Parameters
+    ----------
+    at_lags : (n_lags, n_concepts, n_features).
+    covariance : of windows around their template.
+    """
+    centres = at_lags.reshape(-1, at_lags.shape[2])
+    whitener = np.linalg.cholesky(np.linalg.inv(covariance))
+    white = centres @ whitener
+    _, _, directions = np.linalg.svd(white, full_matrices=False)
+    kept = directions[: reader.config.rank].T
+    placed = white @ kept
+    reader.projection.weight.data = torch.from_numpy((whitener @ kept).T.copy()).float()
+    reader.lags.weight.data = torch.from_numpy(placed).float()
+    reader.lags.bias.data = torch.from_numpy(-0.5 * (placed**2).sum(axis=1)).float()
+
+
+def set_looks(
+    reader: TemplateReader, features: np.ndarray, concept: np.ndarray, contexts: np.ndarray
+) -> None:
+    """Let a reader tell looks: what of a caption's context is linear in the EEG.
+
+    Parameters
+    ----------
+    features : (n, n_features) of marker-locked epochs.
+    concept : (n,), labels.
+    contexts : (n, n_context, dim) of the captions of what was seen.
+    """
+    centres = reader.contexts.data.numpy()
+    rest = (contexts - centres[concept]).reshape(len(contexts), -1)
+    some = rest[:: max(1, len(rest) // 4000)]
+    _, _, directions = np.linalg.svd(some, full_matrices=False)
+    words = directions[: reader.config.n_looks]
+    mean = features.mean(axis=0)
+    left = (features - mean).astype(np.float64)
+    covariance = ridged(left.T @ left / len(left))
+    coordinates = rest @ words.T
+    weights = np.linalg.solve(covariance, left.T @ coordinates / len(left)).T
+    reader.looks.weight.data = torch.from_numpy(weights).float()
+    constants = coordinates.mean(axis=0) - weights @ mean
+    reader.looks.bias.data = torch.from_numpy(constants).float()
+    reader.words.weight.data = torch.from_numpy(words.T.copy()).float()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weighed:
+    """Held-out epochs of one kind, as reader and encoder see them.
+
+    Attributes
+    ----------
+    scores, encoder : (n, n_concepts), of the reader, and the encoder's probabilities.
+    label : (n,).
+    odds : (n,), the encoder's log odds that anything was seen.
+    blank_scores, blank_odds : of epochs of nothing.
+    """
+
+    scores: torch.Tensor
+    encoder: torch.Tensor
+    label: torch.Tensor
+    odds: torch.Tensor
+    blank_scores: torch.Tensor
+    blank_odds: torch.Tensor
+
+
+def set_weights(reader: TemplateReader, row: int, w: Weighed) -> None:
+    """Weigh reader and encoder so that confidence is the share of right answers.
+
+    Also finds what tells something from nothing, so that one in ten blank windows is answered.
+
+    Parameters
+    ----------
+    row : 0 for marker-locked epochs, 1 for sliding windows.
+    """
+    reads, said = w.scores.log_softmax(1), w.encoder.clamp_min(1e-9).log()
+    log_weights = torch.zeros(2, requires_grad=True)
+    optimiser = torch.optim.LBFGS([log_weights], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimiser.zero_grad()
+        a, b = log_weights.exp()
+        loss = torch.nn.functional.cross_entropy(a * reads + b * said, w.label)
+        loss.backward()
+        return loss
+
+    with torch.enable_grad():
+        optimiser.step(closure)
+    reader.weights.data[row] = log_weights.detach().exp()
+    if not len(w.blank_scores):
+        reader.seen.data[row] = torch.tensor([0.0, 0.0, 1.0])
+        return
+    answered = torch.stack([w.scores.logsumexp(1), w.odds], 1)
+    blank = torch.stack([w.blank_scores.logsumexp(1), w.blank_odds], 1)
+    both = torch.cat([answered, blank]).double().numpy()
+    deviation = both.std(axis=0) + 1e-9
+    is_seen = np.arange(len(both)) < len(answered)
+    model = LogisticRegression(class_weight="balanced").fit(both / deviation, is_seen)
+    slopes = torch.from_numpy(model.coef_[0] / deviation).float()
+    constant = -(blank @ slopes).quantile(1 - FALSE_ANSWERS)
+    # The reader's own odds are less the number of concepts.
+    constant = constant + slopes[0] * np.log(w.scores.shape[1])
+    reader.seen.data[row] = torch.stack([*slopes, constant])
