@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from models.errors import TrainingError
-from models.training.templates import means_of
+from models.training.templates import ridged
 
 RANK = 128
 # Of a subject's grand mean response.
@@ -33,9 +33,9 @@ class Population:
     own : (n_channels, n_windows, rank); how a subject's response to one concept deviates, for
         independent coordinates of variance one.
     common : (n_channels, n_windows, rank + 1); how the grand mean does, the last is the mean.
-    noise : (n_channels, n_windows, n_channels, n_windows) covariance of single epochs around their
-        mean response.
-    before : windows before the picture appears.
+    noise : (n_channels, n_locked, n_channels, n_locked) covariance of single marker-locked epochs,
+        which are the first windows, around their mean response; each channel's mean over the
+        windows is taken off.
     width : samples of a window.
     """
 
@@ -43,7 +43,6 @@ class Population:
     own: np.ndarray
     common: np.ndarray
     noise: np.ndarray
-    before: int
     width: int
 
     def seen_by(self, matrix: np.ndarray) -> Population:
@@ -53,19 +52,19 @@ class Population:
         ----------
         matrix : (n_seen, n_channels).
         """
+
         def each(values: np.ndarray) -> np.ndarray:
             return np.asarray(np.einsum("ij,j...->i...", matrix, values))
 
         noise = each(each(self.noise).transpose(2, 3, 0, 1)).transpose(2, 3, 0, 1)
         mean = np.einsum("ij,kjt->kit", matrix, self.mean)
-        return Population(mean, each(self.own), each(self.common), noise, self.before, self.width)
+        return Population(mean, each(self.own), each(self.common), noise, self.width)
 
     def save(self, path: Path) -> None:
         """Write it, in half precision."""
         names = ("mean", "own", "common", "noise")
         arrays = {name: getattr(self, name).astype(np.float16) for name in names}
-        notes = {"before": str(self.before), "width": str(self.width)}
-        save_file(arrays, path, notes)
+        save_file(arrays, path, {"width": str(self.width)})
 
     @classmethod
     def load(cls, path: Path) -> Population:
@@ -76,13 +75,10 @@ class Population:
         TrainingError
             It is damaged.
         """
-        from safetensors import safe_open
-
         try:
             arrays = {name: a.astype(np.float64) for name, a in load_file(path).items()}
             with safe_open(path, framework="numpy") as file:
-                notes = file.metadata()
-            return cls(**arrays, before=int(notes["before"]), width=int(notes["width"]))
+                return cls(**arrays, width=int(file.metadata()["width"]))
         except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
             raise TrainingError(
                 f"{path} does not hold a population ({error}). Fetch the bundle again."
@@ -112,15 +108,20 @@ class Responses:
 
 
 def fit_population(
-    subjects: list[tuple[np.ndarray, np.ndarray]], n_concepts: int, before: int, width: int
+    subjects: list[tuple[np.ndarray, np.ndarray]], n_concepts: int, n_locked: int, width: int
 ) -> Population:
-    """From window means (n, n_channels, n_windows) and labels (n,) of each subject."""
+    """From window means (n, n_channels, n_windows) and labels (n,) of each subject.
+
+    Parameters
+    ----------
+    n_locked : of the windows, those of a marker-locked epoch.
+    """
     found = [Responses.of(means, label, n_concepts) for means, label in subjects]
     shape = found[0].mean.shape[1:]
     n_features = shape[0] * shape[1]
     noise, n_free = np.zeros((n_features, n_features)), 0
     for (means, label), response in zip(subjects, found, strict=True):
-        rest = (means - response.mean[label]).reshape(len(means), -1).astype(np.float64)
+        rest = (means - response.mean[label]).astype(np.float64).reshape(len(means), -1)
         noise += rest.T @ rest
         n_free += len(means) - int((response.n > 0).sum())
     noise /= n_free
@@ -136,21 +137,26 @@ def fit_population(
     common = np.cov(centred.T) - noise / (per_concept * n_concepts)
     return Population(
         mean.reshape(n_concepts, *shape),
-        _root(covariance, RANK).reshape(*shape, -1),
-        np.concatenate([_root(common, COMMON_RANK), grand.mean(axis=0)[:, None]], axis=1).reshape(
-            *shape, -1
-        ),
-        noise.reshape(*shape, *shape),
-        before,
+        _root(covariance, noise, RANK).reshape(*shape, -1),
+        np.concatenate(
+            [_root(common, noise, COMMON_RANK), grand.mean(axis=0)[:, None]], axis=1
+        ).reshape(*shape, -1),
+        _centred(_centred(noise.reshape(*shape, *shape)[:, :n_locked, :, :n_locked], 1), 3),
         width,
     )
 
 
-def _root(covariance: np.ndarray, rank: int) -> np.ndarray:
-    """(n, rank) whose product with itself is nearest to a covariance."""
-    values, vectors = np.linalg.eigh(covariance)
+def _centred(values: np.ndarray, axis: int) -> np.ndarray:
+    return np.asarray(values - values.mean(axis=axis, keepdims=True))
+
+
+def _root(covariance: np.ndarray, noise: np.ndarray, rank: int) -> np.ndarray:
+    """(n, rank) whose product with itself is a covariance where it stands out of the noise most."""
+    colour = np.linalg.cholesky(ridged(noise))
+    white = np.linalg.solve(colour, np.linalg.solve(colour, covariance).T)
+    values, vectors = np.linalg.eigh((white + white.T) / 2)
     kept = np.argsort(values)[::-1][:rank]
-    return np.asarray(vectors[:, kept] * np.sqrt(np.clip(values[kept], 0, None)))
+    return np.asarray(colour @ vectors[:, kept] * np.sqrt(np.clip(values[kept], 0, None)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,27 +174,25 @@ class Posterior:
     root: np.ndarray
 
 
-def posterior(
-    population: Population, own: Responses, start: int, noise: np.ndarray
-) -> Posterior:
+def posterior(population: Population, own: Responses, noise: np.ndarray) -> Posterior:
     """A subject's responses, from their own mean ones in some windows.
 
     Parameters
     ----------
     population : as the subject's electrodes see it.
-    own : window means from window `start` of the population on; the same number for all.
-    noise : (n_features, n_features) covariance of single epochs in these windows.
+    own : of marker-locked epochs; what is constant over their windows counts for nothing.
+    noise : (n_features, n_features) covariance of single ones, likewise.
     """
-    n_windows = own.mean.shape[2]
-    part = slice(start, start + n_windows)
+    n_locked = own.mean.shape[2]
     n_concepts = len(population.mean)
     rank = population.own.shape[2]
-    flat = population.own[:, part].reshape(-1, rank)
-    common = population.common[:, part].reshape(len(flat), -1)
+    flat = _centred(population.own[:, :n_locked], 1).reshape(-1, rank)
+    common = _centred(population.common[:, :n_locked], 1).reshape(len(flat), -1)
+    strays = _centred(own.mean - population.mean[:, :, :n_locked], 2).reshape(n_concepts, -1)
     precision = np.linalg.inv(noise)
     # The grand mean first: it is known from all epochs together.
     weight = own.n / max(1, own.n.sum())
-    grand = np.einsum("k,kct->ct", weight, own.mean - population.mean[:, :, part]).ravel()
+    grand = weight @ strays
     spread = noise / max(1, own.n.sum()) + flat @ flat.T * (weight**2).sum()
     coordinates = np.zeros(common.shape[1] - 1)
     if own.n.sum():
@@ -198,17 +202,16 @@ def posterior(
         )
     of_all = population.common @ np.append(coordinates, 1.0)
     expected = common @ np.append(coordinates, 1.0)
+    if own.n.sum():
+        # Where it was recorded it is known; no population of some dozens spans it.
+        of_all[:, :n_locked] += (grand - expected).reshape(len(of_all), n_locked)
+        expected = grand
     information = flat.T @ precision @ flat
     means, roots = [], []
     for k in range(n_concepts):
-        seen = own.mean[k].ravel() - population.mean[k][:, part].ravel() - expected
+        seen = strays[k] - expected
         covariance = np.linalg.inv(np.eye(rank) + own.n[k] * information)
         z = covariance @ (own.n[k] * (flat.T @ (precision @ seen)))
         means.append(population.mean[k] + of_all + population.own @ z)
         roots.append(population.own @ np.linalg.cholesky(covariance))
     return Posterior(np.array(means), np.array(roots))
-
-
-def long_means(eeg: np.ndarray, width: int) -> np.ndarray:
-    """Long epochs in microvolts to their window means."""
-    return means_of(eeg.astype(np.float32), width)

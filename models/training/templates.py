@@ -92,9 +92,7 @@ def scale_of(long_means: np.ndarray, locked_means: np.ndarray) -> np.ndarray:
     return np.asarray((centred * locked_means).sum(axis=(0, 2)) / power)
 
 
-def discriminant(
-    centres: np.ndarray, covariance: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def discriminant(centres: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weights and constants of log likelihood ratios to no response at all.
 
     Parameters
@@ -102,8 +100,10 @@ def discriminant(
     centres : (n, n_features).
     covariance : (n_features, n_features), or (n, n_features, n_features) of each.
     """
-    weights = np.linalg.solve(covariance, centres[..., None])[..., 0] if covariance.ndim == 3 else (
-        np.linalg.solve(covariance, centres.T).T
+    weights = (
+        np.linalg.solve(covariance, centres[..., None])[..., 0]
+        if covariance.ndim == 3
+        else (np.linalg.solve(covariance, centres.T).T)
     )
     return weights, -0.5 * (weights * centres).sum(axis=1)
 
