@@ -133,27 +133,50 @@ def rehearse_session(
     today: date,
     classes: Sequence[str] = (),
 ) -> None:
-    """Write the recording of a presentation to a simulated subject.
+    """Write the recording of a presentation of a bundle's stimuli; see `record`.
 
     Parameters
     ----------
-    out : XDF file, which must not exist.
-    bundle : whose stimuli are presented.
     minutes : of pictures and gaps.
-    today : day of the recording.
     classes : names of those that are presented; empty: all.
 
     Raises
     ------
     SettingsError
         The bundle has no stimuli, or the file is there.
-    SourceError, MontageError, BundleError
+    SourceError, MontageError, BundleError, SummaryError
+    """
+    plan, stimuli = plan_of(bundle, minutes, sitting.seed, classes)
+    record(out, sitting, plan, stimuli, read_epoch_spec(bundle), today)
+
+
+def record(
+    out: Path,
+    sitting: Sitting,
+    plan: Sequence[Trial],
+    stimuli: Mapping[str, Composition],
+    spec: EpochSpec,
+    today: date,
+) -> None:
+    """Write the recording of a presentation to a simulated subject.
+
+    Parameters
+    ----------
+    out : XDF file, which must not exist.
+    plan, stimuli, spec : see `present`.
+    today : day of the recording.
+
+    Raises
+    ------
+    SettingsError
+        The file is there.
+    MontageError
+        The electrodes cannot be mapped to the specification's.
     SummaryError
         The file cannot be written.
     """
     if out.exists():
         raise SettingsError(f"{out} is there already. Delete it, or name another file.")
-    plan, stimuli = plan_of(bundle, minutes, sitting.seed, classes)
     unfinished = out.with_name(f".{out.name}.part")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -175,7 +198,7 @@ def rehearse_session(
 
     try:
         try:
-            present(sitting, plan, stimuli, read_epoch_spec(bundle), take, clock)
+            present(sitting, plan, stimuli, spec, take, clock)
         finally:
             recorder.close()
         unfinished.rename(out)
