@@ -278,20 +278,16 @@ def table(cells: Sequence[Cell]) -> Table:
     n_without = sum(not cell.has_bundle for cell in cells)
     took = max(cell.took_s for cell in cells)
     decodes = sum(cell.verdict == "decodes" for cell in cells)
+    bundles = f" {n_without} gave no bundle, and the shipped one was read by." if n_without else ""
     notes = [
         f"Simulated subjects {', '.join(map(str, subjects))}, whom nothing was trained with; "
         f"chance {1 / 40:.1%}. Each is shown {len(cells[0].label)} pictures anew in the same "
-        "sitting, repeats apart; intervals of 95 % over pictures. LDA learnt from the same trials, of the "
-        "electrodes alone. The ideal observer knows the simulator, subject and session, and sees "
-        "epochs without artefacts. On another day electrodes sit otherwise and responses have "
-        "changed; intervals there are over concepts.",
+        "sitting, repeats apart; intervals of 95 % over pictures. LDA learnt from the same trials, "
+        "of the electrodes alone. The ideal observer knows the simulator, subject and session, and "
+        "sees epochs without artefacts. On another day electrodes sit otherwise and responses have "
+        "changed.",
         f'Of {len(cells)} calibrations {decodes} were answered with "decodes"; the longest took '
-        f"{took:.0f} s."
-        + (
-            f" {n_without} gave no bundle of the person's own: the shipped one was read by."
-            if n_without
-            else ""
-        ),
+        f"{took:.0f} s.{bundles}",
     ]
     return Table("Closed loop", HEADER, [_row(group) for group in ordered], notes)
 
