@@ -12,6 +12,7 @@ import numpy as np
 from acquisition.epoch_spec import EpochSpec
 from acquisition.epochs import Epoch, EpochStream, normalise
 from acquisition.montage import Montage
+from acquisition.recorded_stream import read_streams
 from acquisition.recording import Recording, load_recording
 from app.continuous import recording_steps
 from app.errors import SettingsError
@@ -146,8 +147,15 @@ def read_sessions(paths: Sequence[Path], spec: EpochSpec, known: Sequence[str]) 
         dropped=dropped,
         warnings=[text.removeprefix("WARNING: ") for text in warnings(trials, runs)]
         + _flat(recordings, electrodes),
-        honesty=recordings[0].info.honesty,
+        honesty=_honesty(paths),
     )
+
+
+def _honesty(paths: Sequence[Path]) -> str:
+    """What the recorder says of the EEG; other programs say nothing."""
+    streams = [stream for path in paths for stream in read_streams(path, {}) if stream.is_eeg]
+    found = {stream.notes.get("honesty", "replay") for stream in streams}
+    return next((each for each in ("simulated", "replay") if each in found), "live")
 
 
 def _same_electrodes(paths: Sequence[Path], recordings: Sequence[Recording]) -> tuple[str, ...]:
