@@ -321,6 +321,32 @@ def few_steps(
 
 
 app.add_typer(scale_model.app, name="scale-model")
+
+
+@app.command()
+def calibrate(
+    sessions: Annotated[
+        list[Path], typer.Argument(help="XDF sessions of one person, in the order of their time.")
+    ],
+    bundle: Annotated[
+        str, typer.Option(help="Folder of the bundle that paints.")
+    ] = "weights/scale-model",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the person's bundle and report; by default the session's."),
+    ] = None,
+) -> None:
+    """Make a person's own bundle of their sessions, and say whether it works for them."""
+    from app.bundle import find_bundle
+    from app.calibrate import REPORT, calibrate
+    from app.verdict import in_words
+
+    folder = out or sessions[0].parent
+    report = calibrate(sessions, find_bundle(bundle), folder, lambda p: say(p.what))
+    say(in_words(report))
+    say(f"The report is {folder / REPORT}.")
+
+
 app.add_typer(subjects_command.app, name="subjects")
 
 

@@ -137,3 +137,25 @@ def stimuli(
 
     paint_stimuli(base, clip, out, count, seed, say)
     say(f"{out} holds the pictures; in a bundle's folder, as stimuli, its subject is shown them.")
+
+
+@app.command()
+def reader(
+    bundle: Annotated[
+        Path, typer.Argument(help="Folder of the bundle whose encoder is weighed in.")
+    ],
+    out: Out,
+    locked: Annotated[
+        Path, typer.Option(help="Prepared set of marker-locked epochs with --images.")
+    ],
+    long: Annotated[
+        Path, typer.Option(help="Set of long epochs in microvolts, of the same subject.")
+    ],
+    population: Annotated[Path, typer.Option(help="The same of many subjects.")],
+    held_out: Annotated[Path, typer.Option(help=HELD_OUT_TEXT)],
+    clip: Clip,
+) -> None:
+    """Give a bundle templates that read concepts beside its encoder, also of windows at any lag."""
+    from models.training.scale_reader import train_reader
+
+    train_reader(bundle, out, locked, long, held_out, clip, population, say)

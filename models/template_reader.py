@@ -52,7 +52,8 @@ class TemplateReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
     Parameters
     ----------
     n_channels, n_times : of epochs, as the encoder's.
-    width : samples of a window whose mean is taken.
+    width, locked_width : samples of a window whose mean is taken: for sliding windows and looks,
+        and for marker-locked epochs.
     n_concepts : that are told apart.
     n_lags : at which templates are compared with sliding windows.
     rank : of the space in which they are.
@@ -74,6 +75,7 @@ class TemplateReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
         n_channels: int = 32,
         n_times: int = 256,
         width: int = 8,
+        locked_width: int = 8,
         n_concepts: int = 40,
         n_lags: int = 53,
         rank: int = 128,
@@ -83,7 +85,7 @@ class TemplateReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         n_features = n_channels * (n_times // width)
-        self.locked = nn.Linear(n_features, n_concepts)
+        self.locked = nn.Linear(n_channels * (n_times // locked_width), n_concepts)
         self.projection = nn.Linear(n_features, rank, bias=False)
         self.lags = nn.Linear(rank, n_lags * n_concepts)
         self.looks = nn.Linear(n_features, n_looks)
@@ -91,13 +93,15 @@ class TemplateReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.contexts = nn.Parameter(torch.zeros(n_concepts, n_context, cross_attention_dim))
         self.weights = nn.Parameter(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
         self.seen = nn.Parameter(torch.zeros(2, 3))
+        nn.init.zeros_(self.lags.weight)
+        nn.init.zeros_(self.lags.bias)
         self.requires_grad_(False)
 
     def scores(self, eeg: torch.Tensor, is_locked: bool) -> torch.Tensor:
         """Log likelihood ratios (n, n_concepts) of each concept to nothing at all."""
-        features = window_means(eeg.float(), self.config.width)
         if is_locked:
-            return _linear(self.locked, features)
+            return _linear(self.locked, window_means(eeg.float(), self.config.locked_width))
+        features = window_means(eeg.float(), self.config.width)
         at_lags = _linear(self.lags, F.linear(features, self.projection.weight.float()))
         by_lag = at_lags.unflatten(1, (-1, self.config.n_concepts))
         out: torch.Tensor = by_lag.logsumexp(1) - math.log(by_lag.shape[1])

@@ -1,9 +1,8 @@
 """Making a reader of templates (`models.template_reader`) from labelled epochs.
 
-Templates are mean responses from before a picture appears until after it is gone, so that they say
-what a window at any lag looks like. Of a person with few epochs they are the posterior mean
-(`models.training.population`) instead. What is common to all concepts is part of each: so they also
-tell something from nothing.
+A template is a concept's mean epoch, at one lag. Of a person with few epochs it is a posterior mean
+(`models.training.population`) instead. What is common to all concepts is part of each: so templates
+also tell something from nothing.
 """
 
 from __future__ import annotations
@@ -18,8 +17,6 @@ from models.template_reader import TemplateReader
 
 # Of the mean variance, added to each feature's.
 RIDGE = 3e-3
-# Epochs at each lag that say how windows vary.
-AT_LAG = 2500
 # Of blank windows may be answered.
 FALSE_ANSWERS = 0.1
 
@@ -37,59 +34,10 @@ def features_of(means: np.ndarray) -> np.ndarray:
     return np.asarray(centred.reshape(len(means), -1))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Templates:
-    """Mean responses, in the units of the epochs that are read.
-
-    Attributes
-    ----------
-    means : (n_concepts, n_channels, n_windows) window means of long epochs.
-    before : windows before the moment at which pictures appear.
-    n_windows : of an epoch that is read.
-    """
-
-    means: np.ndarray
-    before: int
-    n_windows: int
-
-    @property
-    def lags(self) -> range:
-        """Of an epoch's beginning after the picture's appearance, in windows."""
-        return range(-self.before, self.means.shape[2] - self.before - self.n_windows + 1)
-
-    def at(self, lag: int) -> np.ndarray:
-        """Features of epochs that begin `lag` windows after the picture, (n_concepts, ...)."""
-        return features_of(cut(self.means, self.before + lag, self.n_windows))
-
-
-def cut(means: np.ndarray, start: int, n_windows: int) -> np.ndarray:
-    """`n_windows` of the windows of (n, n_channels, n_long), from `start`."""
-    return means[:, :, start : start + n_windows]
-
-
-def scatter(features: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Mean product of what is left of features (n, n_features), float64."""
-    rest = (features - expected).astype(np.float64)
-    return np.asarray(rest.T @ rest / len(rest))
-
-
 def ridged(covariance: np.ndarray, ridge: float = RIDGE) -> np.ndarray:
     """A covariance with an inverse."""
     n = len(covariance)
     return np.asarray(covariance + ridge * np.trace(covariance) / n * np.eye(n))
-
-
-def scale_of(long_means: np.ndarray, locked_means: np.ndarray) -> np.ndarray:
-    """What takes long epochs' unit to that of locked ones, by channel, (n_channels,).
-
-    Parameters
-    ----------
-    long_means, locked_means : (n_concepts, n_channels, n_windows) of the same responses in both
-        units, the second without each channel's mean.
-    """
-    centred = long_means - long_means.mean(axis=2, keepdims=True)
-    power = np.maximum((centred**2).sum(axis=(0, 2)), np.finfo(float).tiny)
-    return np.asarray((centred * locked_means).sum(axis=(0, 2)) / power)
 
 
 def discriminant(centres: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -98,13 +46,9 @@ def discriminant(centres: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarra
     Parameters
     ----------
     centres : (n, n_features).
-    covariance : (n_features, n_features), or (n, n_features, n_features) of each.
+    covariance : (n_features, n_features).
     """
-    weights = (
-        np.linalg.solve(covariance, centres[..., None])[..., 0]
-        if covariance.ndim == 3
-        else (np.linalg.solve(covariance, centres.T).T)
-    )
+    weights = np.linalg.solve(covariance, centres.T).T
     return weights, -0.5 * (weights * centres).sum(axis=1)
 
 

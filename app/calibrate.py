@@ -1,0 +1,358 @@
+"""A person's own bundle from minutes of their EEG, and an honest answer to whether it works.
+
+The painter and the encoder stay as they are. What is made is the person's reader: it finds the
+concept in their EEG. It is tested on runs that it never saw; the one that is kept then learns from
+all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from app.bundle import read_epoch_spec
+from app.errors import SummaryError
+from app.session_epochs import SessionEpochs, read_sessions
+from app.verdict import accuracy, growth, p_value, sentence, shuffled, verdict
+from models.pipeline import EEGToImagePipeline, load_bundle
+from models.template_reader import TemplateReader
+from models.training.personal import (
+    Epochs,
+    HeldOut,
+    Linear,
+    Method,
+    choose,
+    fit,
+    folds,
+    hold_out,
+    methods,
+    only_windows,
+    scaled,
+)
+from models.training.population import Population
+from models.training.templates import Weighed, features_of, set_lags, set_weights
+
+REPORT = "report.json"
+POPULATION = "population.safetensors"
+CURVE = (0.25, 0.5, 0.75)
+# Windows before a picture at which sliding ones may begin.
+BEFORE = 10
+# A class that was never shown is not named.
+NEVER = -1e4
+PART = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far it is.
+
+    Attributes
+    ----------
+    done : 0 to 1.
+    what : is being done, a short sentence.
+    """
+
+    done: float
+    what: str
+
+
+def calibrate(
+    sessions: Sequence[Path],
+    bundle: Path,
+    out: Path,
+    tell: Callable[[Progress], None] = lambda _: None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Make a person's bundle of their sessions, and report what it is worth.
+
+    Parameters
+    ----------
+    sessions : XDF files of one person and one headset, in the order of their time.
+    bundle : folder of the painter.
+    out : folder for `bundle` and `report.json`; an older bundle there is replaced.
+    tell : told how far it is.
+    seed : of intervals and permutations.
+
+    Returns
+    -------
+    the report, as it stands in the file.
+
+    Raises
+    ------
+    SettingsError, SourceError, StreamInfoError, MontageError, BundleError, TrainingError
+        Nothing can be learnt from the sessions, or a file cannot be read; says why.
+    SummaryError
+        The results cannot be written.
+    """
+    begun = time.monotonic()
+    tell(Progress(0.0, "Reading the sessions."))
+    spec = read_epoch_spec(bundle)
+    pipeline = load_bundle(bundle)
+    known = list(pipeline.concepts.config.names) if pipeline.concepts is not None else []
+    found = read_sessions(sessions, spec, known)
+    person = _Person(found, pipeline, bundle, round(-spec.tmin * spec.sfreq), spec.sfreq)
+
+    tell(Progress(0.15, "Testing on runs that were held out."))
+    held_out = person.hold_out()
+    tell(Progress(0.5, "Comparing with a classical decoder."))
+    baseline = person.hold_out(only_windows(person.candidates))
+    tell(Progress(0.7, "Finding how much more calibration would help."))
+    curve = person.curve(held_out, seed)
+    report = _report(found, person, held_out, baseline, curve, seed)
+    tell(Progress(0.9, "Making the bundle."))
+    why_not = person.cannot_be_painted
+    if not why_not:
+        _save(out / "bundle", bundle, person.reader(held_out))
+    report |= {
+        "bundle": "" if why_not else str(out / "bundle"),
+        "no_bundle": why_not,
+        "took_s": round(time.monotonic() - begun, 1),
+    }
+    _write(out / REPORT, report)
+    if not why_not:
+        _write(out / "bundle" / REPORT, report)
+    tell(Progress(1.0, report["sentence"]))
+    return report
+
+
+class _Person:
+    """A person's epochs, and what of the bundle can be used for them."""
+
+    def __init__(
+        self,
+        found: SessionEpochs,
+        pipeline: EEGToImagePipeline,
+        bundle: Path,
+        onset: int,
+        sfreq: float,
+    ) -> None:
+        self._found, self._pipeline = found, pipeline
+        self.epochs = Epochs(found.locked, found.label, found.run)
+        self.n_classes = len(found.classes)
+        self.fold = folds(found.run)
+        table = pipeline.concepts
+        self._is_known = table is not None and found.classes == list(table.config.names)
+        self._population = None
+        if self._is_known and (bundle / POPULATION).is_file():
+            population = Population.load(bundle / POPULATION)
+            self._population = scaled(population, found.matrix, found.deviation)
+        n_times = found.locked.shape[2]
+        self.candidates = methods(n_times, onset, sfreq, self._population)
+
+    @property
+    def cannot_be_painted(self) -> str:
+        """Why there will be no bundle, or ""."""
+        if not self._is_known:
+            return (
+                "The painter has no pictures of these classes, so there is a report and no bundle. "
+                "Present the bundle's own pictures to get one."
+            )
+        if self._pipeline.reader is None:
+            return (
+                "This bundle has no reader that says how concepts are painted, so there is a "
+                "report and no bundle. Calibrate with weights/scale-model."
+            )
+        return ""
+
+    def hold_out(self, candidates: list[Method] | None = None, share: float = 1.0) -> HeldOut:
+        """Every fold, read by what the others teach."""
+        tried = self.candidates if candidates is None else candidates
+        return hold_out(self.epochs, self.n_classes, tried, self._population, self.fold, share)
+
+    def curve(self, held_out: HeldOut, seed: int) -> list[dict[str, Any]]:
+        """Accuracy by minutes, with the method that was chosen most often."""
+        usual = max(set(held_out.chosen), key=held_out.chosen.count)
+        label, minutes, n = self.epochs.label, self._found.minutes, len(self.epochs)
+        points = []
+        for share in CURVE:
+            # With fewer epochs than LDA needs there is no point.
+            if usual.share is None and share * n < 3 * len(np.unique(label)):
+                continue
+            said = self.hold_out([usual], share).said
+            points.append((share, said))
+        points.append((1.0, held_out.said))
+        return [
+            {
+                "minutes": round(share * minutes, 2),
+                "n_trials": round(share * n),
+                "accuracy": accuracy(said == label, label, seed).to_dict(),
+            }
+            for share, said in points
+        ]
+
+    def reader(self, held_out: HeldOut) -> TemplateReader:
+        """What learnt from all runs, weighed with the encoder by what was held out."""
+        method = choose(self.epochs, self.n_classes, self.candidates, self._population, self.fold)
+        model = fit(method, self.epochs, self.n_classes, self._population)
+        shown = np.zeros(self.n_classes, bool)
+        shown[np.unique(self.epochs.label)] = True
+        model.constants[~shown] = NEVER
+        base = self._pipeline.reader.config
+        is_by_responses = model.responses is not None
+        responses = _long(model) if is_by_responses else None
+        reader: TemplateReader = TemplateReader(
+            base.n_channels,
+            base.n_times,
+            width=self._population.width if self._population else base.width,
+            locked_width=model.width,
+            n_concepts=self.n_classes,
+            n_lags=1 if responses is None else len(responses),
+            n_context=base.n_context,
+            cross_attention_dim=base.cross_attention_dim,
+            n_looks=0,
+        )
+        reader.contexts.data = self._pipeline.reader.contexts.data.float().clone()
+        reader.locked.weight.data = torch.from_numpy(model.weights).float()
+        reader.locked.bias.data = torch.from_numpy(model.constants).float()
+        if responses is not None and model.covariance is not None:
+            set_lags(reader, responses, model.covariance)
+            bias = reader.lags.bias.data.view(len(responses), -1)
+            bias[:, torch.from_numpy(~shown)] = NEVER
+        self._weigh(reader, held_out)
+        return reader
+
+    def _weigh(self, reader: TemplateReader, held_out: HeldOut) -> None:
+        label = torch.from_numpy(self.epochs.label)
+        said, odds = self._encode(self.epochs.eeg, True)
+        blank = torch.from_numpy(self._found.blank)
+        blank_odds = self._encode(self._found.blank, False)[1]
+        locked = torch.from_numpy(held_out.scores).float().clamp_min(NEVER)
+        of_blank = reader.scores(blank, True)
+        set_weights(reader, 0, Weighed(locked, said, label, odds, of_blank, blank_odds))
+        # Their trials taught the reader; what is held out of marker-locked epochs weighs instead.
+        windows = torch.from_numpy(self._found.sliding)
+        reader.weights.data[1] = reader.weights.data[0]
+        if len(windows) and len(blank):
+            own = torch.from_numpy(self._label_of(self._found.sliding_trial))
+            said, odds = self._encode(self._found.sliding, False)
+            scores, of_blank = reader.scores(windows, False), reader.scores(blank, False)
+            weights = reader.weights.data[1].clone()
+            set_weights(reader, 1, Weighed(scores, said, own, odds, of_blank, blank_odds))
+            reader.weights.data[1] = weights
+        else:
+            reader.seen.data[1] = reader.seen.data[0]
+
+    def _label_of(self, trial: np.ndarray) -> np.ndarray:
+        by_trial = dict(zip(self._found.trial.tolist(), self.epochs.label.tolist(), strict=True))
+        return np.array([by_trial.get(int(i), 0) for i in trial], int)
+
+    def _encode(self, eeg: np.ndarray, is_locked: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of the encoder alone: probabilities, and log odds that anything was seen."""
+        table, reader = self._pipeline.concepts, self._pipeline.reader
+        self._pipeline.reader = None
+        try:
+            embeds = [
+                self._pipeline.encode(part, is_locked).clip_embeds.float()
+                for part in torch.from_numpy(eeg).split(PART)
+            ]
+        finally:
+            self._pipeline.reader = reader
+        found = torch.cat(embeds) if embeds else torch.zeros(0, table.prototypes.shape[1])
+        return table(found), table.log_odds(found)
+
+
+def _long(model: Linear) -> np.ndarray:
+    """Features of sliding windows at every lag, (n_lags, n_classes, n_features)."""
+    assert model.responses is not None
+    responses = model.responses.mean
+    n_windows = model.weights.shape[1] // responses.shape[1]
+    # Before a picture appears nothing answers to it.
+    padded = np.pad(responses, ((0, 0), (0, 0), (BEFORE, 0)))
+    lags = range(padded.shape[2] - n_windows + 1)
+    return np.array([features_of(padded[:, :, lag : lag + n_windows]) for lag in lags])
+
+
+def _report(
+    found: SessionEpochs,
+    person: _Person,
+    held_out: HeldOut,
+    baseline: HeldOut,
+    curve: list[dict[str, Any]],
+    seed: int,
+) -> dict[str, Any]:
+    label, run, said = person.epochs.label, person.epochs.run, held_out.said
+    shown = np.unique(label)
+    chance = 1 / len(shown)
+    ours = accuracy(said == label, label, seed)
+    p = p_value(said, label, run, seed=seed)
+    answer = verdict(ours, chance, p)
+    confused = []
+    for k in shown:
+        others = said[(label == k) & (said != k)]
+        confused.append(
+            {
+                "name": found.classes[k],
+                "right": float((said[label == k] == k).mean()),
+                "n": int((label == k).sum()),
+                "confused_with": found.classes[np.bincount(others).argmax()] if len(others) else "",
+            }
+        )
+    return {
+        "honesty": found.honesty,
+        "sentence": sentence(answer, ours, chance, len(shown)),
+        "verdict": answer,
+        "warnings": found.warnings,
+        "electrodes": found.electrodes,
+        "minutes": round(found.minutes, 2),
+        "n_trials": len(label),
+        "n_dropped": found.n_trials - len(label),
+        "dropped": found.dropped,
+        "n_runs": len(np.unique(run)),
+        "classes": [found.classes[k] for k in shown],
+        "chance": chance,
+        "accuracy": ours.to_dict(),
+        "shuffled": shuffled(said, label, run, seed).to_dict(),
+        "baseline": accuracy(baseline.said == label, label, seed).to_dict(),
+        "p_value": p,
+        "methods": [str(method) for method in held_out.chosen],
+        "learning_curve": curve,
+        "more": growth(curve, chance),
+        "per_class": sorted(confused, key=lambda row: -float(str(row["right"]))),
+    }
+
+
+def _save(out: Path, bundle: Path, reader: TemplateReader) -> None:
+    """A bundle whose reader is the person's and whose everything else is the painter's."""
+    try:
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(mode=0o700, parents=True)
+        reader.half().save_pretrained(out / "reader")
+        index = json.loads((bundle / "model_index.json").read_text(encoding="utf-8"))
+        index["reader"] = ["models.template_reader", "TemplateReader"]
+        (out / "model_index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
+        for path in sorted(bundle.iterdir()):
+            if not (out / path.name).exists() and path.suffix != ".md":
+                _share(path, out / path.name)
+    except OSError as error:
+        raise SummaryError(
+            f"The bundle {out} cannot be written ({error.strerror}). Make room, or name another "
+            "folder with --out."
+        ) from error
+
+
+def _share(path: Path, to: Path) -> None:
+    """Ten people have one painter; where links are not allowed, each has a copy."""
+    try:
+        os.symlink(path.resolve(), to, target_is_directory=path.is_dir())
+    except OSError:
+        shutil.copytree(path, to) if path.is_dir() else shutil.copy(path, to)
+
+
+def _write(path: Path, report: dict[str, Any]) -> None:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise SummaryError(
+            f"The report {path} cannot be written ({error.strerror}). Make room, or name another "
+            "folder with --out."
+        ) from error

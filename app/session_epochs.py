@@ -1,0 +1,277 @@
+"""A person's sessions as epochs to learn from and to test on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from acquisition.epoch_spec import EpochSpec
+from acquisition.epochs import Epoch, EpochStream, normalise
+from acquisition.montage import Montage
+from acquisition.recording import Recording, load_recording
+from app.continuous import recording_steps
+from app.errors import SettingsError
+from app.session_trials import Trial, by_pauses, said, warnings
+
+# Peak to peak in microvolts, the median over electrodes, above which an epoch is of movement.
+WILD_UV = 400.0
+# Standard deviation in microvolts below which an electrode was not on the head.
+FLAT_UV = 0.5
+# A sliding window shows what appeared within its first half.
+BEGUN = 0.5
+# Seconds before a window in which nothing may have been seen, for it to show nothing.
+LASTING = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SessionEpochs:
+    """What was recorded, cut as in live use.
+
+    Attributes
+    ----------
+    classes : names, in the order of their numbers.
+    locked : (n, n_channels, n_times), float32, as the bundle wants them.
+    label, run, trial : (n,) of these; trials are numbered over all sessions.
+    deviation : (n_channels,), microvolts; what epochs were divided by, typically.
+    matrix : (n_channels, n_channels), of the model's electrodes as they are and as this headset
+        shows them.
+    sliding, sliding_trial : windows in whose first half a picture appeared, and which.
+    blank : windows of nothing.
+    electrodes : of the headset.
+    minutes : of EEG.
+    n_trials : that were shown, catch trials apart.
+    dropped, warnings : sentences.
+    honesty : of the sessions.
+    """
+
+    classes: list[str]
+    locked: np.ndarray
+    label: np.ndarray
+    run: np.ndarray
+    trial: np.ndarray
+    deviation: np.ndarray
+    matrix: np.ndarray
+    sliding: np.ndarray
+    sliding_trial: np.ndarray
+    blank: np.ndarray
+    electrodes: list[str]
+    minutes: float
+    n_trials: int
+    dropped: list[str]
+    warnings: list[str]
+    honesty: str
+
+
+@dataclass(slots=True)
+class _Cut:
+    """Epochs of one recording in microvolts, and where their trials are."""
+
+    locked: list[Epoch]
+    sliding: list[Epoch]
+    trials: list[Trial]
+
+
+def read_sessions(paths: Sequence[Path], spec: EpochSpec, known: Sequence[str]) -> SessionEpochs:
+    """Read sessions of one person.
+
+    Parameters
+    ----------
+    paths : XDF files, in the order of their time.
+    spec : of the bundle.
+    known : names of the bundle's concepts, whose numbers are taken where they hold all classes.
+
+    Raises
+    ------
+    SettingsError
+        Nothing can be learnt from them; says why.
+    SourceError, StreamInfoError, MontageError
+        One cannot be read.
+    """
+    recordings = [load_recording(path) for path in paths]
+    electrodes = _same_electrodes(paths, recordings)
+    montage = Montage.from_channels(electrodes, spec)
+    cuts = [_cut(recording, spec, montage) for recording in recordings]
+    trials, runs, of_cut = _number(cuts)
+    if not trials:
+        raise SettingsError(
+            f"{paths[0]} has no markers of what was shown (onset/<class>). Present pictures on the "
+            "page /calibrate while it records, or import the session with its markers by "
+            "`phosphene import-session`."
+        )
+    classes = _classes(trials, known)
+    counts = Counter(trial.name for trial in trials)
+    if len(counts) < 2 or min(counts.values()) < 2:
+        rare = min(counts, key=lambda name: counts[name])
+        raise SettingsError(
+            f"{len(counts)} class(es) were shown, '{rare}' {counts[rare]} time(s). Two classes and "
+            "two trials of each are the least that anything can be learnt from: present more."
+        )
+    epochs = [
+        (first + _trial_of(e), e.data)
+        for cut, first in zip(cuts, of_cut, strict=True)
+        for e in cut.locked
+    ]
+    place = np.array([trial for trial, _ in epochs], int)
+    shape = (-1, spec.n_channels, spec.n_times)
+    raw = np.array([data for _, data in epochs], np.float32).reshape(shape)
+    is_tame = np.median(np.ptp(raw, axis=2), axis=1) < WILD_UV
+    dropped = _dropped(len(trials), len(raw), int((~is_tame).sum()))
+    place, raw = place[is_tame], raw[is_tame]
+    if len(raw) < 2 * len(counts):
+        raise SettingsError(
+            f"Of {len(trials)} trials {len(raw)} are left ({' '.join(dropped)}). Check that the "
+            "electrodes sit well, and record again."
+        )
+    names = [trial.name for trial in trials]
+    number = {name: i for i, name in enumerate(classes)}
+    sliding, sliding_trial, blank = _windows(cuts, of_cut, spec)
+    return SessionEpochs(
+        classes=classes,
+        locked=_normalised(raw, spec),
+        label=np.array([number[names[i]] for i in place]),
+        run=np.array(runs)[place],
+        trial=place,
+        deviation=np.maximum(np.median(raw.std(axis=2), axis=0), 1e-3),
+        matrix=_as_shown(electrodes, spec, montage),
+        sliding=_normalised(sliding, spec),
+        sliding_trial=sliding_trial,
+        blank=_normalised(blank, spec),
+        electrodes=list(electrodes),
+        minutes=sum(recording.duration for recording in recordings) / 60,
+        n_trials=len(trials),
+        dropped=dropped,
+        warnings=[text.removeprefix("WARNING: ") for text in warnings(trials, runs)]
+        + _flat(recordings, electrodes),
+        honesty=recordings[0].info.honesty,
+    )
+
+
+def _same_electrodes(paths: Sequence[Path], recordings: Sequence[Recording]) -> tuple[str, ...]:
+    first = tuple(recordings[0].info.ch_names)
+    for path, recording in zip(paths, recordings, strict=True):
+        if tuple(recording.info.ch_names) != first:
+            raise SettingsError(
+                f"{path} was recorded with other electrodes than {paths[0]}. Calibrate with "
+                "sessions of one headset at a time."
+            )
+    return first
+
+
+def _cut(recording: Recording, spec: EpochSpec, montage: Montage) -> _Cut:
+    """Cut a recording as in live use, but leave microvolts."""
+    meaning = said({})
+    plain = replace(spec, normalisation="none")
+    stream = EpochStream(recording.info, plain, montage, ("sliding", "marker-locked"))
+    cut = _Cut([], [], [])
+    for chunk, markers in recording_steps(recording):
+        onsets = []
+        for marker in markers:
+            found = meaning(marker)
+            if isinstance(found, Trial):
+                details = {"trial": None if found.is_catch else len(cut.trials)}
+                onsets.append(replace(marker, details=details))
+                if not found.is_catch:
+                    cut.trials.append(found)
+        for epoch in stream.push(chunk, onsets):
+            if epoch.marker is None:
+                cut.sliding.append(epoch)
+            elif epoch.marker.details["trial"] is not None:
+                cut.locked.append(epoch)
+    return cut
+
+
+def _number(cuts: list[_Cut]) -> tuple[list[Trial], list[int], list[int]]:
+    """All trials, their runs, and the place of each recording's first; runs are never shared."""
+    trials: list[Trial] = []
+    runs: list[int] = []
+    firsts = []
+    for cut in cuts:
+        firsts.append(len(trials))
+        own = by_pauses()(cut.trials)
+        runs += [run + (max(runs) + 1 if runs and firsts[-1] else 0) for run in own]
+        trials += cut.trials
+    return trials, runs, firsts
+
+
+def _trial_of(epoch: Epoch) -> int:
+    assert epoch.marker is not None
+    return int(epoch.marker.details["trial"])
+
+
+def _classes(trials: list[Trial], known: Sequence[str]) -> list[str]:
+    names = sorted({trial.name for trial in trials})
+    return list(known) if set(names) <= set(known) else names
+
+
+def _dropped(n_trials: int, n_cut: int, n_wild: int) -> list[str]:
+    sentences = []
+    if n_trials > n_cut:
+        sentences.append(
+            f"{n_trials - n_cut} of {n_trials} trials were left out: samples are missing in them, "
+            "or they lie at the recording's edge."
+        )
+    if n_wild:
+        sentences.append(
+            f"{n_wild} trials were left out: they move by more than {WILD_UV:g} uV, as when "
+            "somebody moves."
+        )
+    return sentences
+
+
+def _flat(recordings: Sequence[Recording], electrodes: Sequence[str]) -> list[str]:
+    still = [
+        name
+        for i, name in enumerate(electrodes)
+        if min(float(recording.data[i].std()) for recording in recordings) < FLAT_UV
+    ]
+    if not still:
+        return []
+    return [f"{', '.join(still)} gave nothing but a flat line. Seat them before the next session."]
+
+
+def _normalised(raw: np.ndarray, spec: EpochSpec) -> np.ndarray:
+    if spec.normalisation != "channel" or not len(raw):
+        return raw
+    return np.array([normalise(epoch) for epoch in raw], np.float32)
+
+
+def _windows(
+    cuts: list[_Cut], firsts: list[int], spec: EpochSpec
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sliding windows with a picture's beginning, whose it is, and those of nothing."""
+    begun: list[np.ndarray] = []
+    whose: list[int] = []
+    blank: list[np.ndarray] = []
+    for cut, first in zip(cuts, firsts, strict=True):
+        onset = np.array([trial.timestamp for trial in cut.trials])
+        for epoch in cut.sliding:
+            after = int(np.searchsorted(onset, epoch.t_first))
+            if after < len(onset) and onset[after] < epoch.t_first + BEGUN * spec.duration:
+                begun.append(epoch.data)
+                whose.append(first + after)
+            elif (after == len(onset) or onset[after] > epoch.t_last) and (
+                after == 0 or epoch.t_first - onset[after - 1] > LASTING + spec.duration
+            ):
+                blank.append(epoch.data)
+    shape = (-1, spec.n_channels, spec.n_times)
+    return (
+        np.array(begun, np.float32).reshape(shape),
+        np.array(whose, int),
+        np.array(blank, np.float32).reshape(shape),
+    )
+
+
+def _as_shown(electrodes: Sequence[str], spec: EpochSpec, montage: Montage) -> np.ndarray:
+    """From the potential at the model's electrodes to what this headset gives in their place."""
+    # Those without a place are no part of the montage either.
+    used = np.flatnonzero(montage.matrix.any(axis=0))
+    own = replace(spec, ch_names=tuple(electrodes[int(i)] for i in used))
+    there = Montage.from_channels(spec.ch_names, own).matrix
+    shown = montage.matrix[:, used] @ there
+    if spec.reference == "average":
+        shown = shown - shown.mean(axis=0)
+    return np.asarray(shown)

@@ -1,0 +1,141 @@
+"""The answer to "does it work for me?": what held-out predictions of a person's EEG are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+Verdict = Literal["decodes", "a little", "not above chance"]
+
+# One in so many people whom nothing can be read of would be told something else.
+ALPHA = 0.01
+N_PERMUTATIONS = 1999
+N_BOOTSTRAP = 2000
+# Of the way from chance to always right, which the interval's lower end must have gone.
+ENOUGH = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Share of right answers, every class counting the same, with its 95 % interval.
+
+    Attributes
+    ----------
+    value, low, high : the interval is by the bootstrap over trials of each class.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def to_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return f"{self.value:.0%} ({self.low:.0%} to {self.high:.0%})"
+
+
+def accuracy(right: np.ndarray, label: np.ndarray, seed: int = 0) -> Accuracy:
+    """Of right answers (n,) bool to trials of classes `label` (n,)."""
+    rng = np.random.default_rng(seed)
+    of_class = [right[label == k] for k in np.unique(label)]
+    # n draws of n answers of which a share is right.
+    drawn = np.mean(
+        [rng.binomial(len(r), _tempered(r), N_BOOTSTRAP) / len(r) for r in of_class], axis=0
+    )
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    value = float(np.mean([r.mean() for r in of_class]))
+    return Accuracy(value, min(value, float(low)), max(value, float(high)))
+
+
+def _tempered(right: np.ndarray) -> float:
+    # Always right of few is not right for certain (Jeffreys).
+    return float((right.sum() + 0.5) / (len(right) + 1))
+
+
+def shuffled(said: np.ndarray, label: np.ndarray, run: np.ndarray, seed: int = 0) -> Accuracy:
+    """Of the same answers to labels that are exchanged within each run."""
+    exchanged = _exchanged(label, run, np.random.default_rng(seed))
+    return accuracy(said == exchanged, exchanged, seed)
+
+
+def p_value(
+    said: np.ndarray, label: np.ndarray, run: np.ndarray, n: int = N_PERMUTATIONS, seed: int = 0
+) -> float:
+    """How often chance alone would do as well: labels are exchanged within each run.
+
+    So that what changes from run to run is no reason (blocked permutation; Ojala and Garriga 2010,
+    jmlr.org/papers/v11/ojala10a.html).
+    """
+    rng = np.random.default_rng(seed)
+    n_classes = 1 + int(label.max())
+    weight = 1 / np.maximum(np.bincount(label, minlength=n_classes), 1)
+    observed = weight[label][said == label].sum()
+    as_good = sum(
+        weight[other][said == other].sum() >= observed - 1e-9
+        for other in (_exchanged(label, run, rng) for _ in range(n))
+    )
+    return float((1 + as_good) / (1 + n))
+
+
+def _exchanged(label: np.ndarray, run: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    out = label.copy()
+    for number in np.unique(run):
+        places = np.flatnonzero(run == number)
+        out[places] = rng.permutation(label[places])
+    return out
+
+
+def verdict(found: Accuracy, chance: float, p: float) -> Verdict:
+    """What is said of it."""
+    if p > ALPHA:
+        return "not above chance"
+    return "decodes" if found.low >= chance + ENOUGH * (1 - chance) else "a little"
+
+
+def sentence(said: Verdict, found: Accuracy, chance: float, n_classes: int) -> str:
+    """The same for people."""
+    if said == "not above chance":
+        return (
+            f"It does not work yet: of {n_classes} classes the right one was named in "
+            f"{found.value:.0%} of trials that were held out, and chance alone gives {chance:.1%}."
+        )
+    how = "It works" if said == "decodes" else "It works a little"
+    return (
+        f"{how}: of {n_classes} classes the right one was named in {found} of trials that were "
+        f"held out; chance alone gives {chance:.1%}."
+    )
+
+
+def growth(curve: list[dict[str, Any]], chance: float) -> str:
+    """What more minutes would bring, by a learning curve whose last point has all of them."""
+    if len(curve) < 2:
+        return "There are too few trials to say whether more would help."
+    before, now = (point["accuracy"]["value"] for point in curve[-2:])
+    minutes = curve[-1]["minutes"]
+    if now <= chance * 1.2:
+        return "Nothing was learnt yet, so more minutes may or may not help."
+    doubled = (now - before) / np.log(curve[-1]["n_trials"] / curve[-2]["n_trials"]) * np.log(2)
+    if doubled < 0.01:
+        return f"More than these {minutes:.0f} minutes would hardly help: the curve is flat."
+    return (
+        f"{minutes:.0f} more minutes would add about {doubled:.0%}, if the curve goes on as it did."
+    )
+
+
+def in_words(report: Mapping[str, Any]) -> str:
+    """A report of `app.calibrate` for the terminal, line by line."""
+    shown = {name: Accuracy(**report[name]) for name in ("accuracy", "shuffled", "baseline")}
+    lines = [f"EEG: {report['honesty']}."] if report["honesty"] == "simulated" else []
+    lines += [f"WARNING: {text}" for text in report["warnings"]]
+    lines += report["dropped"]
+    lines += [
+        f"Held out: {shown['accuracy']}; shuffled EEG {shown['shuffled']}; LDA "
+        f"{shown['baseline']}; chance {report['chance']:.1%}; p = {report['p_value']:.4f}.",
+        report["more"],
+        report["no_bundle"] or f"Watch with it: phosphene serve --bundle {report['bundle']}",
+    ]
+    return "\n".join(line for line in lines if line)
