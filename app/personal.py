@@ -17,7 +17,7 @@ from app.settings import Settings
 REPORT = "report.json"
 # What a report holds at least; `app.calibrate` writes it.
 FIELDS = {
-    "honesty", "subject", "sentence", "verdict", "warnings", "electrodes", "minutes", "n_trials",
+    "honesty", "sentence", "verdict", "warnings", "electrodes", "minutes", "n_trials",
     "n_dropped", "dropped", "n_runs", "classes", "chance", "accuracy", "shuffled", "baseline",
     "p_value", "learning_curve", "more", "per_class", "bundle", "no_bundle",
 }  # fmt: skip
