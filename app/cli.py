@@ -150,6 +150,37 @@ def import_session(
     import_session(sources, folder, subject, keep_days, consented, wanted, now, say)
 
 
+@app.command("rehearse-session")
+@takes_settings("bundle")
+def rehearse_session(
+    settings: Settings,
+    out: Annotated[Path, typer.Argument(help="XDF file that is written; it must not exist.")],
+    subject: Annotated[
+        int, typer.Option(min=0, help="Number of the simulated person; nobody trained with 20.")
+    ] = 20,
+    minutes: Annotated[float, typer.Option(help="Of pictures and gaps; breaks are extra.")] = 15.0,
+    electrodes: Annotated[
+        str, typer.Option(help="Of the headset, as O1,O2,Oz,Pz; none: all 32.")
+    ] = "",
+    seed: Annotated[
+        int, typer.Option(min=0, help="Another presents pictures anew to the same person.")
+    ] = 0,
+) -> None:
+    """Write the recording of a presentation to a simulated person, without waiting for it."""
+    from datetime import datetime
+
+    from app.bundle import find_bundle
+    from app.rehearse_session import Sitting, rehearse_session, to_electrodes
+
+    sitting = Sitting(subject, seed=seed, ch_names=to_electrodes(electrodes))
+    today = datetime.now().astimezone().date()
+    rehearse_session(out, sitting, find_bundle(settings.bundle), minutes, today)
+    say(
+        f"{out} holds {minutes:g} minutes of pictures shown to simulated person {subject}, "
+        f"{len(sitting.ch_names)} electrodes."
+    )
+
+
 @app.command()
 @takes_settings("known_peers")
 def sources(

@@ -104,11 +104,11 @@ def read_sessions(paths: Sequence[Path], spec: EpochSpec, known: Sequence[str]) 
         )
     classes = _classes(trials, known)
     counts = Counter(trial.name for trial in trials)
-    if len(counts) < 2 or min(counts.values()) < 2:
-        rare = min(counts, key=lambda name: counts[name])
+    if sum(n > 1 for n in counts.values()) < 2:
+        listed = ", ".join(f"{name} ({n})" for name, n in counts.most_common(3))
         raise SettingsError(
-            f"{len(counts)} class(es) were shown, '{rare}' {counts[rare]} time(s). Two classes and "
-            "two trials of each are the least that anything can be learnt from: present more."
+            f"{len(counts)} class(es) were shown: {listed}. Two classes with two trials each are "
+            "the least that anything can be learnt from: present more."
         )
     epochs = [
         (first + _trial_of(e), e.data)
@@ -121,7 +121,7 @@ def read_sessions(paths: Sequence[Path], spec: EpochSpec, known: Sequence[str]) 
     is_tame = np.median(np.ptp(raw, axis=2), axis=1) < WILD_UV
     dropped = _dropped(len(trials), len(raw), int((~is_tame).sum()))
     place, raw = place[is_tame], raw[is_tame]
-    if len(raw) < 2 * len(counts):
+    if len(raw) <= max(3, len(counts)):
         raise SettingsError(
             f"Of {len(trials)} trials {len(raw)} are left ({' '.join(dropped)}). Check that the "
             "electrodes sit well, and record again."

@@ -231,6 +231,9 @@ def choose(
     """
     if len(candidates) == 1:
         return candidates[0]
+    if len(np.unique(fold)) == 1:
+        # Of two runs one is held out: of the other, stretches.
+        fold = folds(fold)
     best, highest = candidates[0], -1.0
     for method in candidates:
         said = np.zeros(len(epochs), int)

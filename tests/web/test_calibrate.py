@@ -17,8 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
+from acquisition.recording import load_recording
+from acquisition.simulated_subject import SimulatedSubject
+from acquisition.source import SourceOptions
+from acquisition.stimuli import features, read_stimuli
 from app.settings import ROOT
 from tests.tiny_bundle import make_tiny_bundle
 from tests.web.room import TOKEN, Room, wait_until
@@ -269,11 +274,11 @@ def test_axe_finds_nothing_and_nothing_sticks_out(page: Any, room: Room) -> None
 class Session:
     """`phosphene serve` with a subject who sees what the page shows."""
 
-    def __init__(self, bundle: Path) -> None:
+    def __init__(self, bundle: Path, recordings: Path) -> None:
         command = [
             sys.executable, "-c", "from app.cli import main; main()", "serve", "--port", "0",
             "--no-open-browser", "--bundle", str(bundle), "--source", "simulated:?shown=page",
-            "--epochs", "marker-locked",
+            "--epochs", "marker-locked", "--recordings", str(recordings),
         ]  # fmt: skip
         environment = {**os.environ, "PHOSPHENE_LSL_SESSION": f"test-{uuid.uuid4().hex}"}
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
@@ -312,7 +317,7 @@ class Session:
 def session(tmp_path: Path) -> Iterator[Session]:
     bundle = make_tiny_bundle(tmp_path / "tiny")
     shutil.copytree(ROOT / "weights" / "scale-model" / "stimuli", bundle / "stimuli")
-    session = Session(bundle)
+    session = Session(bundle, tmp_path / "recordings")
     yield session
     session.close()
 
@@ -364,3 +369,53 @@ def test_stamps_agree_with_chromiums_own_trace(
     assert [e["details"]["trial"] for e in onsets] == [e["trial"] for e in shown]
     # In time for the simulated subject, whose samples come a quarter of a second late.
     assert statistics.median(e["told"] - e["timestamp"] for e in onsets) < 0.25
+
+
+@pytest.mark.slow
+def test_what_the_page_shows_is_recorded_and_seen(
+    page: Any, session: Session, tmp_path: Path, record_property: Any
+) -> None:
+    page.goto(f"{session.address}calibrate#operator={session.token}")
+    page.wait_for_selector("#begin:enabled", timeout=90_000)
+    wait_until(lambda: "32 electrodes" in text(page, "source"), 60)
+    session.listen()
+    page.get_by_label("Minutes of pictures").fill("0.4")
+    page.get_by_label("Pseudonym", exact=True).fill("P01")
+    page.get_by_label("The person agreed").check()
+    page.get_by_role("button", name="Record and begin").click()
+    page.wait_for_selector("#after:visible", timeout=90_000)
+    wait_until(lambda: "P01" in text(page, "file"))
+
+    [file] = (tmp_path / "recordings" / "P01").glob("*.xdf")
+    recording = load_recording(file, SourceOptions(), {})
+    shown = session.of("shown")
+    assert text(page, "n-shown") == f"{len(shown)} of {len(shown)}"
+    assert len(shown) >= 15
+    recorded = [m for m in recording.markers if m.label.startswith("onset/")]
+    details = [(m.timestamp, m.details["trial"], m.details["picture"]) for m in recorded]
+    assert details == [(h["t"], h["trial"], h["picture"]) for h in shown]
+
+    # The samples behind a stamp answer to the picture that the page showed then.
+    stimuli = read_stimuli(ROOT / "weights" / "scale-model" / "stimuli")
+    subject = SimulatedSubject()
+    measured, expected = [], []
+    for marker in recorded:
+        at = int(np.searchsorted(recording.timestamps, marker.timestamp))
+        eeg = recording.data[:, at - 25 : at + 150]
+        assert eeg.shape == (32, 175)
+        measured.append(eeg[:, 25:] - eeg[:, :25].mean(axis=1, keepdims=True))
+        composition = stimuli[marker.details["picture"]]
+        response = subject.mean_response(features(composition), composition.label)
+        expected.append(response[:, :150])
+    fits = [
+        np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(measured, expected, strict=True)
+    ]
+    others = [
+        np.corrcoef(measured[i].ravel(), expected[j].ravel())[0, 1]
+        for i in range(len(recorded))
+        for j in range(len(recorded))
+        if recorded[i].label != recorded[j].label
+    ]
+    record_property("fit", round(float(np.mean(fits)), 3))
+    print(f"Correlation with what was shown {np.mean(fits):.3f}, with others {np.mean(others):.3f}")
+    assert np.mean(fits) > np.mean(others) + 0.1
