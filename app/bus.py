@@ -34,7 +34,7 @@ PUBLISHERS: dict[Topic, tuple[str, ...]] = {
     "stimulus": ("server",),
     "frame": ("worker",),
     "painter": ("worker",),
-    "telemetry": ("acquisition", "worker", "server", "recorder", "supervisor"),
+    "telemetry": ("acquisition", "worker", "server", "recorder", "trainer", "supervisor"),
     "control": ("server",),
 }
 

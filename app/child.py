@@ -25,8 +25,8 @@ from typing import Any, Literal, NoReturn, Self
 from app.errors import ExitCode, exit_code, sentence
 from app.settings import Settings
 
-Role = Literal["acquisition", "worker", "server", "recorder"]
-# Those of every session; the recorder comes and goes.
+Role = Literal["acquisition", "worker", "server", "recorder", "trainer"]
+# Those of every session; recorder and trainer come and go.
 ROLES: tuple[Role, ...] = ("acquisition", "worker", "server")
 
 # Seconds a child has to tidy up after its parent has gone. The house allows five until the

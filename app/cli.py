@@ -370,7 +370,10 @@ def calibrate(
     """Make a person's own bundle of their sessions, and say whether it works for them."""
     from app.bundle import find_bundle
     from app.calibrate import REPORT, calibrate
+    from app.quiet import silence_libraries
     from app.verdict import in_words
+
+    silence_libraries()
 
     folder = out or sessions[0].parent
     report = calibrate(sessions, find_bundle(bundle), folder, lambda p: say(p.what))

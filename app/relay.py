@@ -135,6 +135,16 @@ class Relay:
         else:
             self._send("control", {"action": "record", "request": request.to_dict()})
 
+    def train(self, subject: str | None) -> None:
+        """Begin to train a person's bundle, or stop it."""
+        if subject is None:
+            self._send("control", {"action": "stop-training"})
+            return
+        asked = self.clock()
+        self.state.ask_training(subject, asked)
+        self._changed.set()
+        self._send("control", {"action": "train", "subject": subject, "asked": asked})
+
     def present(self, said: dict[str, Any]) -> None:
         """Publish what an operator's page says of a stimulus; ValueError if it cannot be."""
         header = self.presentation.check(said)
@@ -148,10 +158,14 @@ class Relay:
                     await self._changed.wait()
             self._changed.clear()
             header = {**self.state.to_dict(self.clock()), "viewers": len(self._roles)}
-            # Where a recording lies is for the operator alone.
+            # Where a recording lies and who it is of is for the operator alone.
             known: dict[Role, dict[str, Any]] = {
                 "viewer": {"is_operator": False},
-                "operator": {"is_operator": True, "recording_file": self.state.recording_file},
+                "operator": {
+                    "is_operator": True,
+                    "recording_file": self.state.recording_file,
+                    "training": self.state.training,
+                },
             }
             messages = {
                 role: pack("state", {**header, **known[role]}) for role in set(self._roles.values())

@@ -141,9 +141,7 @@ def stimuli(
 
 @app.command()
 def reader(
-    bundle: Annotated[
-        Path, typer.Argument(help="Folder of the bundle whose encoder is weighed in.")
-    ],
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle; its encoder is weighed in.")],
     out: Out,
     locked: Annotated[
         Path, typer.Option(help="Prepared set of marker-locked epochs with --images.")

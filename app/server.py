@@ -31,9 +31,11 @@ from app.hub import Hub
 from app.listener import listen, uvicorn_config
 from app.messages import pack
 from app.metrics import Metrics
+from app.personal import bundle_says, find_sessions, read_report, serve_command
 from app.picture_set import find_pictures
 from app.presentation import Presentation
 from app.recorder import Request as RecordingRequest
+from app.recorder import is_pseudonym
 from app.relay import Relay, Sent
 from app.rights import (
     FOREIGN_HOST,
@@ -45,7 +47,9 @@ from app.rights import (
     Role,
 )
 from app.session_state import SessionState, to_action
+from app.settings import Settings
 from app.thumbnails import read_thumbnails
+from app.trainer import RECORDING_GOES_ON
 from app.viewer import serve_viewer
 
 WEB = Path(__file__).resolve().parent.parent / "web"
@@ -118,15 +122,17 @@ async def _body(request: Request) -> dict[str, Any]:
     return body
 
 
-def create_app(relay: Relay, web_folder: Path = WEB) -> FastAPI:
+def create_app(relay: Relay, web_folder: Path = WEB, settings: Settings | None = None) -> FastAPI:
     """Put the web application together.
 
     Parameters
     ----------
     relay : of the session, with its state, hub, rights and metrics.
     web_folder : whose files are served.
+    settings : of the session; by default those of one without settings.
     """
     rights = relay.rights
+    session_settings = settings or Settings()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001
@@ -213,6 +219,39 @@ def create_app(relay: Relay, web_folder: Path = WEB) -> FastAPI:
             raise _Refusal(400, str(error)) from error
         relay.record(wanted)
         return JSONResponse({"is_on": wanted is not None})
+
+    @app.post("/api/calibration")
+    async def calibration(request: Request) -> Response:
+        check_origin(request.headers.get("origin"), request.headers.get("host"))
+        check_operator(request)
+        body = await _body(request)
+        if body.get("is_on") is False:
+            relay.train(None)
+            return JSONResponse({"is_on": False})
+        try:
+            find_sessions(session_settings, body.get("subject"))
+        except SettingsError as error:
+            raise _Refusal(400, str(error)) from error
+        if relay.state.recording is not None:
+            raise _Refusal(409, RECORDING_GOES_ON)
+        if relay.state.is_training:
+            raise _Refusal(409, "A training goes on already. Wait for it, or stop it.")
+        relay.train(body["subject"])
+        return JSONResponse({"is_on": True})
+
+    @app.get("/api/report")
+    async def report(request: Request, subject: str = "") -> Response:
+        check_operator(request)
+        if not is_pseudonym(subject):
+            raise _Refusal(400, f"Name a pseudonym, as ?subject=P01; found {subject!r}.")
+        try:
+            found = read_report(Path(session_settings.recordings) / subject)
+        except SettingsError as error:
+            raise _Refusal(500, str(error)) from error
+        if found is None:
+            raise _Refusal(404, f"There is no report for {subject}. Train, and there will be.")
+        command = serve_command(session_settings, subject) if found["bundle"] else ""
+        return JSONResponse({"report": found, "command": command})
 
     @app.post("/api/presentation")
     async def presentation(request: Request) -> Response:
@@ -324,9 +363,10 @@ def main() -> None:
             bundle = find_bundle(settings.bundle)
             thumbnails = read_thumbnails(bundle / "stimuli")
             presentation = Presentation(find_pictures(settings.pictures, bundle), time.monotonic)
-            state = SessionState(settings.source, Path(settings.bundle).name, thumbnails)
+            name, says = Path(settings.bundle).name, bundle_says(bundle)
+            state = SessionState(settings.source, name, thumbnails, says)
             relay = Relay(state, hub, rights, Metrics(), send, presentation=presentation)
-            server = _Server(uvicorn_config(create_app(relay), settings), relay)
+            server = _Server(uvicorn_config(create_app(relay, settings=settings), settings), relay)
             frames = bus.subscriber("frame")
             news = bus.subscriber("telemetry", "marker", "traces", depth=256)
             threads = _Threads(server)

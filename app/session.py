@@ -1,4 +1,4 @@
-"""The supervisor: three children in one session, and a recorder at times, watched and ended."""
+"""The supervisor: three children in a session, recorder and trainer at times; watched and ended."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ from app.recorder import REQUEST, Request
 from app.rights import page_address
 from app.settings import Settings, child_environment
 from app.summary import Summary, write_summary
+from app.trainer import RECORDING_GOES_ON
+from app.trainer import REQUEST as TRAINING_REQUEST
 from app.zygote import adopt_orphans
 
 MODULES: dict[Role | Literal["zygote"], str] = {
@@ -33,6 +35,7 @@ MODULES: dict[Role | Literal["zygote"], str] = {
     "worker": "app.worker",
     "server": "app.server",
     "recorder": "app.recorder",
+    "trainer": "app.trainer",
     "zygote": "app.zygote",
 }
 FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.2, 5.0
@@ -155,6 +158,8 @@ class Session:
         self._commands: Commands = {}
         self._request = request
         self._recorded: dict[str, Any] = {}
+        # The newest training: what was asked for, and what became of it.
+        self._training: dict[str, Any] | None = None
         self._folder = Path()
         self._operator_token = secrets.token_urlsafe(24)
         self._viewer_token = "" if settings.is_loopback else secrets.token_urlsafe(24)
@@ -253,24 +258,49 @@ class Session:
         child = self._children.get("recorder")
         if "recorder" not in self._commands or (child and child.state != "failed"):
             return
-        path = self._folder / REQUEST
-        path.write_text(json.dumps(request.to_dict()), encoding="utf-8")
-        command, environment = self._commands["recorder"], child_environment(1)
-        self._children["recorder"] = _Watched("recorder", partial(Started, command, environment))
-        self._children["recorder"].start()
+        self._begin("recorder", REQUEST, request.to_dict())
+
+    def _train(self, subject: str, asked: float) -> None:
+        """Begin to train a person's bundle; a training that goes on stays as it is."""
+        if "trainer" not in self._commands or "trainer" in self._children:
+            return
+        request = {"subject": subject, "asked": asked}
+        recorder = self._children.get("recorder")
+        if recorder and recorder.state != "failed":
+            self._training = {**request, "state": "failed", "message": RECORDING_GOES_ON}
+            return
+        self._training = {**request, "state": "running", "message": ""}
+        self._begin("trainer", TRAINING_REQUEST, request, worker_threads(self._settings.threads))
+
+    def _begin(self, role: Role, file: str, request: Mapping[str, Any], threads: int = 1) -> None:
+        """Start a child that comes and goes, which reads from a file what is asked of it."""
+        (self._folder / file).write_text(json.dumps(request), encoding="utf-8")
+        command, environment = self._commands[role], child_environment(threads)
+        self._children[role] = _Watched(role, partial(Started, command, environment))
+        self._children[role].start()
+
+    def _dismiss(self, role: Role) -> None:
+        """Ask a child that comes and goes to end, if it is there."""
+        child = self._children.get(role)
+        if child and child.process is None:
+            del self._children[role]
+        elif child and child.process:
+            child.is_dismissed = True
+            child.process.ask_to_end()
 
     def _control(self, header: Mapping[str, Any]) -> None:
         """Do what the operator asks for."""
-        self._is_ending |= header["action"] == "stop"
-        if header["action"] == "record":
-            self._record(Request.from_dict(header["request"]))
-        child = self._children.get("recorder")
-        if header["action"] == "stop-recording" and child:
-            if child.process is None:
-                del self._children["recorder"]
-            else:
-                child.is_dismissed = True
-                child.process.ask_to_end()
+        match header["action"]:
+            case "stop":
+                self._is_ending = True
+            case "record":
+                self._record(Request.from_dict(header["request"]))
+            case "stop-recording":
+                self._dismiss("recorder")
+            case "train":
+                self._train(header["subject"], header["asked"])
+            case "stop-training":
+                self._dismiss("trainer")
 
     def _watch(self, folder: Path, bus: Bus, started: float) -> None:
         publisher = bus.publisher("telemetry")
@@ -326,6 +356,9 @@ class Session:
         self._take_in(0)
         report = read_error(folder, child.role)
         sentence = report[0] if report else f"The {child.role} process {_manner(status)}."
+        if child.role == "trainer":
+            self._end_training(child, status, sentence)
+            return
         if child.is_dismissed and not (report and report[1] is not ExitCode.FAILURE):
             # Whoever asked it to end does not want it back.
             del self._children[child.role]
@@ -351,15 +384,24 @@ class Session:
         self._summary.restarted(child.role)
         self._say(f"{sentence} Starting the {child.role} again in {wait:.1f} s.")
 
+    def _end_training(self, child: _Watched, status: int, sentence: str) -> None:
+        """Note how a training ended: only the operator begins it again."""
+        del self._children["trainer"]
+        state = "stopped" if child.is_dismissed else "failed" if status else "finished"
+        message = sentence if state == "failed" else ""
+        self._training = {**(self._training or {}), "state": state, "message": message}
+        if message:
+            self._say(message)
+
     def _tell(self, publisher: Publisher, last: tuple[float, Any]) -> tuple[float, Any]:
-        """Publish how the children are, once a second and on every change."""
+        """Publish how children and training are, once a second and on every change."""
         now = time.monotonic()
         children = {role: child.to_dict() for role, child in self._children.items()}
-        if children == last[1] and now - last[0] < 1:
+        told = {"children": children, "training": self._training}
+        if told == last[1] and now - last[0] < 1:
             return last
-        header = {"from": "supervisor", "t": now, "children": children}
-        publisher.send(pack("telemetry", header))
-        return now, children
+        publisher.send(pack("telemetry", {"from": "supervisor", "t": now, **told}))
+        return now, told
 
     def _end(self) -> None:
         """Ask every child to end, and kill what has not after `PATIENCE`."""

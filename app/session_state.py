@@ -49,11 +49,17 @@ class SessionState:
     ----------
     source, bundle : as the settings name them.
     thumbnails : addresses of small pictures, by the name of what is shown.
+    bundle_says : what everyone must know of the bundle (`app.personal`).
     """
 
     def __init__(
-        self, source: str, bundle: str, thumbnails: Mapping[str, str] | None = None
+        self,
+        source: str,
+        bundle: str,
+        thumbnails: Mapping[str, str] | None = None,
+        bundle_says: str = "",
     ) -> None:
+        self._bundle_says = bundle_says
         self._thumbnails = thumbnails or {}
         self._source = source
         self._bundle = bundle
@@ -61,6 +67,8 @@ class SessionState:
         self._worker = WORKER_NOT_HEARD
         self._children: dict[str, dict[str, Any]] = {}
         self._recorder: dict[str, Any] = {}
+        self._trainer: dict[str, Any] = {}
+        self._training: dict[str, Any] | None = None
         self._seen: dict[str, Any] | None = None
         self._latency = {name: deque[float](maxlen=WINDOW) for name in ("painted", "drawn")}
         self._painted: deque[tuple[float, int]] = deque()
@@ -73,7 +81,7 @@ class SessionState:
         -------
         whether people should be told at once, rather than with the next state.
         """
-        before = (self.sentence, self.is_paused, self._seen, self._children)
+        before = self._urgent
         header = message.header
         if message.type == "marker":
             self._add_marker(header)
@@ -85,9 +93,16 @@ class SessionState:
             self._add_count(header["t"], header["frames_painted"])
         elif header["from"] == "recorder":
             self._recorder = header
+        elif header["from"] == "trainer":
+            self._trainer = header
         elif header["from"] == "supervisor":
             self._children = header["children"]
-        return before != (self.sentence, self.is_paused, self._seen, self._children)
+            self._set_training(header.get("training"))
+        return before != self._urgent
+
+    @property
+    def _urgent(self) -> tuple[Any, ...]:
+        return self.sentence, self.is_paused, self._seen, self._children, self._training
 
     @property
     def recording(self) -> dict[str, Any] | None:
@@ -102,6 +117,34 @@ class SessionState:
     def recording_file(self) -> str:
         """Where the newest recording lies; "" where there was none."""
         return str(self._recorder.get("file", ""))
+
+    @property
+    def training(self) -> dict[str, Any] | None:
+        """The newest training, for the operator; None where there was none.
+
+        `state` is running, finished, stopped or failed (then `message` says why); `done` is 0 to 1,
+        `seconds` the time that this took.
+        """
+        if self._training is None:
+            return None
+        told = self._trainer if self._trainer.get("asked") == self._training["asked"] else {}
+        progress = {"done": 0.0, "what": "", "seconds": 0.0}
+        progress = {name: told.get(name, value) for name, value in progress.items()}
+        return {**{n: self._training[n] for n in ("subject", "state", "message")}, **progress}
+
+    @property
+    def is_training(self) -> bool:
+        """Whether a training goes on."""
+        return self._training is not None and self._training["state"] == "running"
+
+    def ask_training(self, subject: str, asked: float) -> None:
+        """Remember that the operator wants one, at session time `asked`."""
+        self._training = {"subject": subject, "asked": asked, "state": "running", "message": ""}
+
+    def _set_training(self, told: dict[str, Any] | None) -> None:
+        # The supervisor may still tell of the one before.
+        if told and (self._training is None or told["asked"] >= self._training["asked"]):
+            self._training = told
 
     def add_drawn(self, samples_ms: list[float]) -> None:
         """Take in first-use latencies."""
@@ -202,6 +245,7 @@ class SessionState:
             "ch_names": info.get("ch_names", []),
             "sfreq": info.get("sfreq", 0.0),
             "bundle": self._worker.get("bundle") or self._bundle,
+            "bundle_says": self._bundle_says,
             "fidelity": acquisition.get("fidelity"),
             "fidelity_text": acquisition.get("fidelity_text", ""),
             "children": self._children or self.health(t)[1],

@@ -88,8 +88,9 @@ class TemplateReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.locked = nn.Linear(n_channels * (n_times // locked_width), n_concepts)
         self.projection = nn.Linear(n_features, rank, bias=False)
         self.lags = nn.Linear(rank, n_lags * n_concepts)
-        self.looks = nn.Linear(n_features, n_looks)
-        self.words = nn.Linear(n_looks, n_context * cross_attention_dim, bias=False)
+        if n_looks:
+            self.looks = nn.Linear(n_features, n_looks)
+            self.words = nn.Linear(n_looks, n_context * cross_attention_dim, bias=False)
         self.contexts = nn.Parameter(torch.zeros(n_concepts, n_context, cross_attention_dim))
         self.weights = nn.Parameter(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
         self.seen = nn.Parameter(torch.zeros(2, 3))

@@ -31,6 +31,7 @@ def write_session(
     effect_uv: float = 5.0,
     seed: int = 0,
     blocked: bool = False,
+    class_names: Sequence[str] = (),
 ) -> Path:
     """Write noise with a response of each class, and markers that say which was shown when.
 
@@ -40,6 +41,7 @@ def write_session(
     effect_uv : largest value of a class's response; 0: nothing can be decoded.
     seed : of noise and order; what a class's response is depends on the electrodes alone.
     blocked : all trials of a class together, instead of each class spread over each run.
+    class_names : by default class0, class1 and so on.
     """
     rng = np.random.default_rng(seed)
     order = _order(rng, n_classes, trials_per_class, n_runs, blocked)
@@ -75,7 +77,8 @@ def write_session(
         part = slice(start, start + 1000)
         writer.add_samples(eeg, timestamps[part], data[:, part].astype(np.float32))
     for trial, (onset, (run, label)) in enumerate(zip(onsets, order, strict=True)):
-        shown = onset_text(f"class{label}", label, f"class{label}_0", trial, run)
+        name = class_names[label] if class_names else f"class{label}"
+        shown = onset_text(name, label, f"{name}_0", trial, run)
         writer.add_text(markers, timestamps[onset], shown)
         writer.add_text(markers, timestamps[onset + round(SHOWN_S * sfreq)], OFFSET)
     writer.close()

@@ -5,6 +5,7 @@ import { SessionClock } from "./clock.js";
 import { byId, write } from "./panels.js";
 import { preload, Presentation } from "./presentation.js";
 import { Socket } from "./socket.js";
+import { TrainingView } from "./training.js";
 
 /** @typedef {import("./wire.js").StateHeader} StateHeader */
 /** @typedef {import("./presentation.js").Trial} Trial */
@@ -38,6 +39,11 @@ let presentation = null;
 let isOurs = false;
 /** The server's newest objection to what this page told. */
 let objection = "";
+/** Pseudonym of whoever was recorded in this presentation, or "". */
+let recorded = "";
+
+const VIEWS = /** @type {const} */ (["before", "after", "training", "report"]);
+const training = new TrainingView(show, say);
 
 const socket = new Socket(
   socketAddress(),
@@ -86,14 +92,32 @@ function showState(header) {
   if (!header.is_operator) {
     say("Only the operator may do this. Open the page with the address that the terminal shows, then come back.");
   }
+  if (!presentation) training.take(header.training);
   allow();
+}
+
+/** @param {typeof VIEWS[number]} view */
+function show(view) {
+  for (const id of VIEWS) byId(id).hidden = id !== view;
+  byId("earlier").hidden = view !== "before";
+  scrollTo(0, 0);
 }
 
 function allow() {
   const isAllowed = state?.is_operator === true;
-  for (const id of ["begin", "try"]) /** @type {HTMLButtonElement} */ (byId(id)).disabled = !isAllowed;
+  for (const id of ["begin", "try", "earlier-train", "earlier-report"]) enable(id, isAllowed);
+  // A recording that goes on is not read.
+  enable("train", isAllowed && state?.recording === null);
   // What is hidden needs not be filled in.
   /** @type {HTMLFieldSetElement} */ (byId("to-record")).disabled = state?.recording != null;
+}
+
+/**
+ * @param {string} id
+ * @param {boolean} is
+ */
+function enable(id, is) {
+  /** @type {HTMLButtonElement} */ (byId(id)).disabled = !is;
 }
 
 /** @param {boolean} isRecorded */
@@ -119,6 +143,7 @@ async function record() {
   const wanted = { subject: input("subject").value, keep_days: input("days").valueAsNumber };
   await post("api/recording", { is_on: true, has_consent: input("consent").checked, ...wanted });
   isOurs = true;
+  recorded = wanted.subject;
   say("The recording begins.");
   const end = performance.now() + PATIENCE;
   // From the first report on, samples are written.
@@ -171,8 +196,7 @@ function pause(reason, nRuns) {
 async function end(outcome) {
   presentation = null;
   byId("during").hidden = true;
-  byId("before").hidden = true;
-  byId("after").hidden = false;
+  show("after");
   write("after-title", outcome.shown < outcome.planned ? "Ended early" : "Done");
   write("n-shown", `${outcome.shown} of ${outcome.planned}`);
   write("n-missed", String(outcome.missed + outcome.cut));
@@ -182,6 +206,8 @@ async function end(outcome) {
   write("watched", watched(outcome));
   say(objection);
   const wasRecorded = state?.recording != null;
+  byId("train").hidden = recorded === "";
+  write("train", `Train for ${recorded}`);
   await finish();
   write("file", wasRecorded ? `The recording lies in ${state?.recording_file ?? "the folder of recordings"}.` : "Nothing was recorded.");
 }
@@ -204,10 +230,18 @@ function listen() {
   const form = /** @type {HTMLFormElement} */ (byId("before"));
   form.onsubmit = (event) => {
     event.preventDefault();
-    for (const id of ["begin", "try"]) /** @type {HTMLButtonElement} */ (byId(id)).disabled = true;
+    for (const id of ["begin", "try"]) enable(id, false);
     const pressed = /** @type {HTMLButtonElement} */ (event.submitter);
     void begin(pressed.value === "record").finally(allow);
   };
+  const earlier = /** @type {HTMLFormElement} */ (byId("earlier"));
+  earlier.onsubmit = (event) => {
+    event.preventDefault();
+    const subject = input("earlier-subject").value;
+    void (event.submitter?.id === "earlier-train" ? training.begin(subject) : training.open(subject));
+  };
+  byId("train").onclick = () => void training.begin(recorded);
+  for (const id of ["leave-training", "leave-report"]) byId(id).onclick = () => show("before");
   byId("again").onclick = () => location.reload();
   addEventListener("keydown", (event) => {
     if (!presentation || event.repeat) return;

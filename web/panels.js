@@ -116,6 +116,8 @@ export class Panels {
     this.#showHonesty(state.honesty);
     write("source", state.source);
     write("bundle", state.bundle.split("/").at(-1) ?? "");
+    byId("bundle-says").hidden = !state.bundle_says;
+    write("bundle-says", state.bundle_says);
     const fidelity = state.fidelity === null ? "" : `${Math.round(100 * state.fidelity)} %`;
     write("fidelity", fidelity || "not known yet");
     write("fidelity-text", state.fidelity_text);
@@ -128,6 +130,7 @@ export class Panels {
     write("lost", state.samples_lost.toLocaleString("en"));
     write("viewers", String(state.viewers));
     this.#showRecording(state.recording);
+    this.#showTraining(state.training);
     byId("operator").hidden = !state.is_operator;
     write("pause", state.is_paused ? "Resume" : "Pause");
   }
@@ -148,6 +151,14 @@ export class Panels {
     const minutes = Math.floor(recording.seconds / 60);
     const lost = recording.n_missed ? `, ${recording.n_missed} pieces missed` : "";
     write("recording-text", `Recording the EEG: ${minutes} min${lost}`);
+  }
+
+  /** @param {StateHeader["training"]} training */
+  #showTraining(training) {
+    const { state, subject, done, message } = training ?? { state: "stopped", subject: "", done: 0, message: "" };
+    byId("training-now").hidden = state === "stopped";
+    const words = { running: `${Math.round(100 * done)} %`, finished: "done; Calibrate shows the answer", failed: message, stopped: "" };
+    write("training-now", `Training for ${subject}: ${words[state]}`);
   }
 
   /** @param {StateHeader["seen"]} seen */

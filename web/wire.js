@@ -43,11 +43,21 @@ const PREFIX = 8;
  * @property {number} t session time of its onset, or of its offset
  */
 /**
+ * @typedef {object} Training
+ * @property {string} subject pseudonym
+ * @property {"running" | "finished" | "stopped" | "failed"} state
+ * @property {string} message why it failed
+ * @property {number} done 0 to 1
+ * @property {string} what it does
+ * @property {number} seconds that `done` took
+ */
+/**
  * @typedef {object} StateHeader
  * @property {string} honesty
  * @property {string} source
  * @property {string[]} ch_names
  * @property {string} bundle
+ * @property {string} bundle_says what everyone must know of it, or ""
  * @property {number | null} fidelity 0 to 1
  * @property {string} fidelity_text
  * @property {string} sentence
@@ -58,6 +68,7 @@ const PREFIX = 8;
  * @property {{seconds: number, n_missed: number} | null} recording
  * @property {boolean} is_operator
  * @property {string} [recording_file] where the newest recording lies, for the operator
+ * @property {Training | null} [training] the newest, for the operator
  * @property {boolean} is_paused
  * @property {number} samples_lost
  * @property {number} viewers

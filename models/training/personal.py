@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from sklearn.covariance import ledoit_wolf
 
-from models.training.lda import Windows, classifier
+from models.training.lda import Windows
 from models.training.population import Population, Posterior, Responses, posterior
 from models.training.templates import discriminant, features_of, means_of, ridged
 
@@ -136,15 +137,21 @@ def fit(method: Method, epochs: Epochs, n_classes: int, population: Population |
 def _fit_windows(windows: Windows | None, epochs: Epochs, n_classes: int) -> Linear:
     assert windows is not None
     n_channels, n_times = epochs.eeg.shape[1:]
-    model = classifier().fit(windows(epochs.eeg), epochs.label)
+    features = windows(epochs.eeg).astype(np.float64)
+    classes, place = np.unique(epochs.label, return_inverse=True)
+    centres = np.array([features[place == k].mean(axis=0) for k in range(len(classes))])
+    # Pooled, since a class may have two epochs (Ledoit and Wolf 2004).
+    rest = features - centres[place]
+    deviation = np.maximum(rest.std(axis=0), 1e-9)
+    shrunk, _ = ledoit_wolf(rest / deviation, assume_centered=True)
+    weights, constants = discriminant(centres, shrunk * np.outer(deviation, deviation))
     # Window means are linear in the samples, so are the discriminants.
     of_one = windows(np.eye(n_times)[:, None])
-    weights, constants = discriminant(model.means_, model.covariance_)
     by_channel = weights.reshape(len(weights), n_channels, -1) @ of_one.T
     out = np.zeros((n_classes, n_channels * n_times))
     level = np.full(n_classes, -np.inf)
-    out[model.classes_] = by_channel.reshape(len(weights), -1)
-    level[model.classes_] = constants
+    out[classes] = by_channel.reshape(len(weights), -1)
+    level[classes] = constants
     return Linear(out, level, 1)
 
 

@@ -197,9 +197,10 @@ def _learn_lags(reader: TemplateReader, data: PreparedSet, lags: range) -> None:
     product = np.zeros((n_features, n_features))
     for places in torch.arange(len(epochs)).split(PART):
         eeg = epochs.rows("eeg", places).float().numpy()
+        is_of = np.eye(n_concepts, dtype=np.float32)[label[places.numpy()]]
         for k, lag in enumerate(lags):
             features = _features(eeg[:, :, lag : lag + n_times])
-            np.add.at(total[k], label[places.numpy()], features)
+            total[k] += is_of.T @ features
             # Of every eighth lag, which is enough to say how windows vary.
             if k % 8 == 0:
                 product += features.T @ features

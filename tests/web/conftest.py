@@ -97,7 +97,9 @@ class _Checked:
 
     def _note(self, message: Any) -> None:
         # That a server is away or refuses is said by the browser, and is no fault of the page.
-        is_of_server = re.search("ERR_CONN|WebSocket|401|503", message.text)
+        is_of_server = re.search("ERR_CONN|WebSocket|401|503", message.text) or (
+            "/api/" in message.location["url"]
+        )
         if message.type in ("error", "warning") and not is_of_server:
             self._complaints.append(message.text)
 

@@ -62,7 +62,13 @@ class OpenGuard:
 class Room:
     """A session whose pictures and samples a test makes up."""
 
-    def __init__(self, guard: FlashGuard | OpenGuard, port: int = 0) -> None:
+    def __init__(
+        self,
+        guard: FlashGuard | OpenGuard,
+        port: int = 0,
+        settings: Settings | None = None,
+        bundle_says: str = "",
+    ) -> None:
         self._listener = listen("127.0.0.1", port)
         self.port = self._listener.getsockname()[1]
         self.address = f"http://127.0.0.1:{self.port}/"
@@ -76,7 +82,7 @@ class Room:
         self._acquisition: dict[str, Any] = {}
         rights = Rights(port=self.port, operator_token=TOKEN)
         self.relay = Relay(
-            SessionState("simulated:", "scale-model", {"grating": DOT}),
+            SessionState("simulated:", "scale-model", {"grating": DOT}, bundle_says),
             self.hub,
             rights,
             Metrics(),
@@ -92,7 +98,8 @@ class Room:
             acknowledge(slot, number, *args, **kwargs)
 
         self.hub.acknowledge = note  # type: ignore[method-assign]
-        self._server = uvicorn.Server(uvicorn_config(create_app(self.relay), Settings()))
+        app = create_app(self.relay, settings=settings)
+        self._server = uvicorn.Server(uvicorn_config(app, Settings()))
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._listener]}, daemon=True
         )
