@@ -147,15 +147,14 @@ def read_sessions(paths: Sequence[Path], spec: EpochSpec, known: Sequence[str]) 
         dropped=dropped,
         warnings=[text.removeprefix("WARNING: ") for text in warnings(trials, runs)]
         + _flat(recordings, electrodes),
-        honesty=_honesty(paths),
+        honesty=_honesty(paths[0]),
     )
 
 
-def _honesty(paths: Sequence[Path]) -> str:
-    """What the recorder says of the EEG; other programs say nothing."""
-    streams = [stream for path in paths for stream in read_streams(path, {}) if stream.is_eeg]
-    found = {stream.notes.get("honesty", "replay") for stream in streams}
-    return next((each for each in ("simulated", "replay") if each in found), "live")
+def _honesty(path: Path) -> str:
+    """What the recorder said of the samples; of another program's file nothing is known."""
+    told = (s.notes["honesty"] for s in read_streams(path, {}) if s.is_eeg and "honesty" in s.notes)
+    return next(told, "replay")
 
 
 def _same_electrodes(paths: Sequence[Path], recordings: Sequence[Recording]) -> tuple[str, ...]:
