@@ -154,7 +154,7 @@ def test_the_bound_is_that_of_clopper_and_pearson() -> None:
     found = Flattered({"not above chance": 197, "a little": 2, "decodes": 1}, ["a little"], [])
     assert found.wrong("decodes", "a little") == (3, pytest.approx(0.0383, abs=2e-4))
     assert found.wrong("decodes") == (1, pytest.approx(0.0235, abs=2e-4))
-    assert "said of 1: at most 2.4%" in found.markdown()
+    assert "said of 1: at most 2.3%" in found.markdown()
     assert "said of 3: at most 3.8%" in found.markdown()
     assert found.to_dict()["decodes"][0] == 1
     assert "no warning" in found.markdown()
