@@ -12,6 +12,7 @@ import numpy as np
 from acquisition.epoch_spec import EpochSpec
 from acquisition.epochs import Epoch, EpochStream, normalise
 from acquisition.montage import Montage
+from acquisition.recorded_stream import read_streams
 from acquisition.recording import Recording, load_recording
 from app.continuous import recording_steps
 from app.errors import SettingsError
@@ -146,8 +147,14 @@ def read_sessions(paths: Sequence[Path], spec: EpochSpec, known: Sequence[str]) 
         dropped=dropped,
         warnings=[text.removeprefix("WARNING: ") for text in warnings(trials, runs)]
         + _flat(recordings, electrodes),
-        honesty=recordings[0].info.honesty,
+        honesty=_honesty(paths[0]),
     )
+
+
+def _honesty(path: Path) -> str:
+    """What the recorder said of the samples; of another program's file nothing is known."""
+    told = (s.notes["honesty"] for s in read_streams(path, {}) if s.is_eeg and "honesty" in s.notes)
+    return next(told, "replay")
 
 
 def _same_electrodes(paths: Sequence[Path], recordings: Sequence[Recording]) -> tuple[str, ...]:

@@ -134,7 +134,7 @@ class Live:
             self._settings.epochs,
             sinks,
             lambda: self.t,
-            self._has_joined,
+            has_joined=self._has_joined,
         )
 
     def record(self) -> None:

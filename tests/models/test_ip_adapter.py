@@ -132,7 +132,7 @@ def test_a_bundle_keeps_the_adapter_beside_a_unet_that_is_the_bases(
     eeg = epochs(2)
     made = EEGToImagePipeline(**image_parts())
     made.set_progress_bar_config(disable=True)
-    context, time_embedding, clip_embeds = pipeline.encode(eeg)
+    context, time_embedding, clip_embeds = pipeline.encode(eeg)[:3]
     torch.testing.assert_close(context, made.encode(eeg)[0])
     torch.testing.assert_close(clip_embeds, plain.encode(eeg)[2])
     assert context.shape == (2, N_TOKENS, TINY.cross)
@@ -161,7 +161,7 @@ def test_guidance_leads_away_from_no_picture(pipeline: EEGToImagePipeline) -> No
         asked.append(context)
         return torch.zeros_like(x)
 
-    context, time_embedding, _ = pipeline.encode(epochs(2))
+    context, time_embedding, _ = pipeline.encode(epochs(2))[:3]
     pipeline.denoise(
         context, time_embedding, torch.randn(2, 4, 4, 4), 1, guidance_scale=2.0, predict=predict
     )
@@ -211,7 +211,7 @@ def test_lcm_lora_changes_the_unet_and_leaves_the_adapter(bundle: Path, tmp_path
     assert before.keys() == after.keys()
     changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
     assert changed == {f"{name}.weight" for name in LAYERS}
-    context, time_embedding, _ = p.encode(epochs(1))
+    context, time_embedding, _ = p.encode(epochs(1))[:3]
     assert p.denoise(context, time_embedding, torch.randn(1, 4, 4, 4), 2).isfinite().all()
 
 

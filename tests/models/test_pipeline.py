@@ -46,7 +46,7 @@ def test_a_saved_pipeline_paints_the_same_after_loading(
 def test_pictures_depend_on_the_eeg_and_on_the_noise(pipeline: EEGToImagePipeline) -> None:
     # Untrained, the tiny bundle hardly listens: compare before the VAE.
     def latents(x: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
-        context, time_embedding, _ = pipeline.encode(x)
+        context, time_embedding, _ = pipeline.encode(x)[:3]
         return pipeline.denoise(context, time_embedding, start, 3)
 
     start = noise(pipeline)
@@ -63,7 +63,7 @@ def test_pil_images_and_probabilities_come_out(pipeline: EEGToImagePipeline) -> 
 
 
 def test_guidance_moves_away_from_the_empty_condition(pipeline: EEGToImagePipeline) -> None:
-    context, time_embedding, _ = pipeline.encode(eeg())
+    context, time_embedding, _ = pipeline.encode(eeg())[:3]
     start = noise(pipeline)
     plain = pipeline.denoise(context, time_embedding, start, 2)
     empty = pipeline.denoise(torch.zeros_like(context), torch.zeros_like(time_embedding), start, 2)
@@ -72,7 +72,7 @@ def test_guidance_moves_away_from_the_empty_condition(pipeline: EEGToImagePipeli
 
 
 def test_the_time_embedding_of_the_eeg_reaches_the_unet(pipeline: EEGToImagePipeline) -> None:
-    context, time_embedding, _ = pipeline.encode(eeg())
+    context, time_embedding, _ = pipeline.encode(eeg())[:3]
     start = noise(pipeline)
     assert not time_embedding.any(), "the time conditioning begins at zero"
     moved = pipeline.denoise(context, time_embedding + 1, start, 1)

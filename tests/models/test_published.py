@@ -112,7 +112,7 @@ def test_the_unet_paints_as_the_source_does(imported: EEGToImagePipeline, tensor
     source = narrow_unet()
     source.load_state_dict(convert_ldm_unet_checkpoint(dict(tensors), source.config))
     eeg = torch.randn(2, 128, 512, generator=torch.Generator().manual_seed(1))
-    context, time_embedding, _ = imported.encode(eeg)
+    context, time_embedding, _ = imported.encode(eeg)[:3]
     w = [(tensors[f"{TIME}{i}.weight"], tensors[f"{TIME}{i}.bias"]) for i in range(3)]
     added = F.linear(F.conv1d(F.conv1d(context, *w[0]), *w[1]), *w[2]).squeeze(1)
     torch.testing.assert_close(time_embedding, added, rtol=0, atol=1e-5)

@@ -56,7 +56,7 @@ def teach(bundle: Path, data: PreparedSet) -> None:
     unet, denoising = pipeline.unet, Denoising(text_to_image.build_scheduler(), 5.0)
     optimizer = torch.optim.AdamW(unet.parameters(), 5e-3)
     generator = torch.Generator().manual_seed(0)
-    context, time_embedding, _ = pipeline.encode(seen.eeg(torch.arange(64)))
+    context, time_embedding, _ = pipeline.encode(seen.eeg(torch.arange(64)))[:3]
     for _ in range(100):
         chosen = torch.randint(64, (16,), generator=generator)
         is_kept = (torch.rand(16, 1, generator=generator) > 0.1).float()
