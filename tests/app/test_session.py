@@ -151,7 +151,7 @@ def test_telemetry_says_which_child_is_restarting(tmp_path: Path) -> None:
 
 
 class Asked:
-    """A session whose operator does one thing after the other: when a training goes on, or ended."""
+    """A session whose operator does one thing after the other, as a training goes on or ends."""
 
     def __init__(self, pids: Path, **manners: str) -> None:
         self.states: list[dict[str, object]] = []

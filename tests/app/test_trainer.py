@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -85,8 +86,26 @@ class Trainer:
         return time.monotonic() - t
 
 
-def test_a_persons_sessions_are_learnt_from_and_it_is_told_how_it_goes(tmp_path: Path) -> None:
-    trainer = Trainer(tmp_path, "well")
+Start = Callable[[str], Trainer]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    started = []
+
+    def start(manner: str) -> Trainer:
+        started.append(Trainer(tmp_path, manner))
+        return started[0]
+
+    yield start
+    with started[0].process as process:
+        process.kill()
+
+
+def test_a_persons_sessions_are_learnt_from_and_it_is_told_how_it_goes(
+    tmp_path: Path, start: Start
+) -> None:
+    trainer = start("well")
     with Bus(trainer.folder, "supervisor") as bus:
         heard, told = bus.subscriber("telemetry"), []
         while trainer.process.poll() is None:
@@ -106,14 +125,14 @@ def test_a_persons_sessions_are_learnt_from_and_it_is_told_how_it_goes(tmp_path:
 
 
 @pytest.mark.parametrize("manner", ["loading", "long", "deaf"])
-def test_it_ends_when_asked_whatever_it_does(tmp_path: Path, manner: str) -> None:
-    trainer = Trainer(tmp_path, manner)
+def test_it_ends_when_asked_whatever_it_does(start: Start, manner: str) -> None:
+    trainer = start(manner)
     trainer.begun()
     assert trainer.stop() < 10
     assert read_error(trainer.folder, "trainer") is None
 
 
-def test_what_goes_wrong_reaches_the_supervisor_in_a_sentence(tmp_path: Path) -> None:
-    trainer = Trainer(tmp_path, "full")
+def test_what_goes_wrong_reaches_the_supervisor_in_a_sentence(start: Start) -> None:
+    trainer = start("full")
     assert trainer.process.wait(20) == ExitCode.OUTPUT
     assert read_error(trainer.folder, "trainer") == ("There is no room.", ExitCode.OUTPUT)
