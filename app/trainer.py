@@ -7,6 +7,7 @@ telemetry; how it ended, the supervisor tells. One that was stopped begins anew.
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,34 +28,37 @@ def main() -> None:
     """Run as the child process `trainer`."""
     # Before libraries begin threads, which would keep the priority of their beginning.
     give_way()
-    from app.bundle import find_bundle
-    from app.calibrate import calibrate
-    from app.personal import find_sessions
+    with begin_child("trainer") as child:
+        # They take long to load where the cores are busy: by now it can be stopped meanwhile.
+        from app.bundle import find_bundle
+        from app.calibrate import calibrate
+        from app.personal import find_sessions
 
-    with begin_child("trainer") as child, Bus(child.folder, "trainer") as bus:
         request = json.loads((child.folder / REQUEST).read_text(encoding="utf-8"))
-        telemetry, began = bus.publisher("telemetry"), time.monotonic()
-
-        def tell(progress: Progress) -> None:
-            if child.stop.is_set():
-                raise SystemExit
-            t = time.monotonic()
-            header = {
-                "from": "trainer",
-                "t": t,
-                "state": "finished" if progress.done >= 1 else "running",
-                "asked": request["asked"],
-                "subject": request["subject"],
-                "done": round(progress.done, 4),
-                "what": progress.what,
-                "seconds": round(t - began, 1),
-            }
-            telemetry.send(pack("telemetry", header))
-
         settings, subject = child.settings, request["subject"]
         sessions = find_sessions(settings, subject)
         out = Path(settings.recordings) / subject
-        calibrate(sessions, find_bundle(settings.bundle), out, tell)
+        with Bus(child.folder, "trainer") as bus:
+            telemetry, began = bus.publisher("telemetry"), time.monotonic()
+
+            def tell(progress: Progress) -> None:
+                if child.stop.is_set():
+                    raise SystemExit
+                t = time.monotonic()
+                header = {
+                    "from": "trainer",
+                    "t": t,
+                    "state": "finished" if progress.done >= 1 else "running",
+                    "asked": request["asked"],
+                    "done": round(progress.done, 4),
+                    "what": progress.what,
+                    "seconds": round(t - began, 1),
+                }
+                telemetry.send(pack("telemetry", header))
+
+            calibrate(sessions, find_bundle(settings.bundle), out, tell)
+    # Python would take torch apart for seconds, and nothing is left to tidy.
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -100,6 +100,8 @@ function showState(header) {
 function show(view) {
   for (const id of VIEWS) byId(id).hidden = id !== view;
   byId("earlier").hidden = view !== "before";
+  // A report says itself whose EEG it is of.
+  byId("session").hidden = view === "report";
   scrollTo(0, 0);
 }
 

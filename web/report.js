@@ -134,7 +134,7 @@ function showCurve({ learning_curve: points, chance, more }) {
   let free = -Infinity;
   for (const { minutes, accuracy } of points) {
     const at = x(minutes);
-    drawn.push(shape("line", { class: "whisker", x1: at, x2: at, y1: y(accuracy.low), y2: y(accuracy.high) }));
+    drawn.push(shape("line", { class: "interval", x1: at, x2: at, y1: y(accuracy.low), y2: y(accuracy.high) }));
     drawn.push(shape("circle", { cx: at, cy: y(accuracy.value), r: 4.5 }));
     if (at < free) continue;
     drawn.push(shape("text", { x: at, y: HEIGHT - MARGIN.bottom + 18, "text-anchor": "middle" }, minutes.toFixed(minutes < 10 ? 1 : 0)));

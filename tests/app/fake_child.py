@@ -41,6 +41,8 @@ SAYS = {
     "acquisition": {"samples_in": 100, "samples_lost": 1, "state": "running",
                     "info": {"honesty": "simulated"}},
     "worker": {"frames_painted": 10, "state": "ready", "painted_ms": [100.0]},
+    "recorder": {"n_missed": 0},
+    "trainer": {"state": "running", "done": 0.5, "what": "Testing.", "seconds": 1.0},
     "server": {"frames_sent": 20, "frames_drawn": 5, "frames_replaced": 2, "drawn_ms": [200.0]},
 }  # fmt: skip
 
@@ -51,6 +53,8 @@ with child, Bus(child.folder, role) as bus:
         raise KeyError("sfreq")
     if manner == "silent":
         sys.exit(7)
+    if manner == "done":
+        sys.exit(0)
     control = bus.publisher("control") if role == "server" else None
     heard = bus.subscriber("telemetry")
     states: list[dict[str, object]] = []

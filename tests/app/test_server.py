@@ -26,6 +26,7 @@ from app.rights import Rights
 from app.server import MAX_BODY, create_app
 from app.session_state import SessionState
 from app.settings import Settings
+from tests.personal_report import write_report
 
 OPERATOR = "o" * 32
 VIEWER = "v" * 32
@@ -50,7 +51,7 @@ class OpenGuard:
 class Server:
     """A running server, what it published, and clients for it."""
 
-    def __init__(self, web, viewer_token="", pictures=()):
+    def __init__(self, web, viewer_token="", pictures=(), settings=None):
         self.listener = listen("127.0.0.1", 0)
         self.port = self.listener.getsockname()[1]
         self.rights = Rights(self.port, OPERATOR, viewer_token)
@@ -65,7 +66,9 @@ class Server:
             lambda topic, header: self.published.append((topic, header)),
             presentation=Presentation(pictures, time.monotonic),
         )
-        self._uvicorn = uvicorn.Server(uvicorn_config(create_app(self.relay, web), Settings()))
+        self._uvicorn = uvicorn.Server(
+            uvicorn_config(create_app(self.relay, web, settings), Settings())
+        )
         self._thread = threading.Thread(target=self._uvicorn.run, args=([self.listener],))
         self._thread.start()
         self.until(lambda: self._uvicorn.started)
@@ -907,3 +910,128 @@ def test_where_a_recording_lies_is_for_the_operator(server):
     for token, expected in ((OPERATOR, "recordings/P01/a.xdf"), (None, None)):
         with server.ws(token=token) as ws:
             assert receive(ws, "state").header.get("recording_file") == expected
+
+
+# Training
+
+
+@pytest.fixture
+def recorded(web, tmp_path):
+    """Where P01 was recorded."""
+    (tmp_path / "r" / "P01").mkdir(parents=True)
+    (tmp_path / "r" / "P01" / "a.xdf").touch()
+    settings = Settings(recordings=str(tmp_path / "r"), source="lsl:name=My cap")
+    with running(web, settings=settings) as server:
+        yield server
+
+
+def told(server, state, asked, message=""):
+    training = {"subject": "P01", "asked": asked, "state": state, "message": message}
+    header = {"from": "supervisor", "t": 0.0, "children": {}, "training": training}
+    server.tell("telemetry", header)
+
+
+def test_training_and_its_report_are_the_operators(recorded, tmp_path):
+    write_report(tmp_path / "r" / "P01")
+    with recorded.http(origin=recorded.origin) as client:
+        for answer in (
+            client.post("/api/calibration", json={"subject": "P01"}),
+            client.post("/api/calibration", json={"is_on": False}),
+            client.get("/api/report?subject=P01"),
+        ):
+            assert answer.status_code == 401
+            assert "Only the operator" in answer.json()["sentence"]
+    with recorded.operator() as client:
+        headers = {"origin": "http://elsewhere.example"}
+        answer = client.post("/api/calibration", json={"subject": "P01"}, headers=headers)
+        assert answer.status_code == 403
+    assert recorded.controls() == []
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({}, "a pseudonym has"),
+        ({"subject": 5}, "a pseudonym has"),
+        ({"subject": "../P01"}, "a pseudonym has"),
+        ({"subject": "P02"}, "Nothing was recorded of P02"),
+    ],
+)
+def test_a_training_that_cannot_be_is_refused(recorded, body, said):
+    with recorded.operator() as client:
+        answer = client.post("/api/calibration", json=body)
+    assert (answer.status_code, said in answer.json()["sentence"]) == (400, True)
+    assert recorded.controls() == []
+
+
+def test_a_personal_bundle_teaches_none(web, tmp_path):
+    bundle = tmp_path / "bundle"
+    write_report(bundle)
+    settings = Settings(recordings=str(tmp_path), bundle=str(bundle))
+    with running(web, settings=settings) as server, server.operator() as client:
+        answer = client.post("/api/calibration", json={"subject": "P01"})
+    assert (answer.status_code, "trained for one person" in answer.text) == (400, True)
+
+
+def test_a_training_begins_goes_on_and_ends(recorded):
+    with recorded.operator() as client, recorded.ws(token=OPERATOR) as ws:
+        assert client.post("/api/calibration", json={"subject": "P01"}).json() == {"is_on": True}
+        header = recorded.published[-1][1]
+        assert header == {"action": "train", "subject": "P01", "asked": header["asked"]}
+        asked = header["asked"]
+        # What is still said of an older one changes nothing.
+        told(recorded, "failed", asked - 9, "It fell.")
+        again = client.post("/api/calibration", json={"subject": "P01"})
+        assert (again.status_code, "goes on already" in again.text) == (409, True)
+        told(recorded, "running", asked)
+        for number, done in ((asked - 9, 0.9), (asked, 0.5)):
+            progress = {"asked": number, "done": done, "what": "Testing.", "seconds": 4.0}
+            recorded.tell("telemetry", {"from": "trainer", "t": 0.0, **progress})
+            expected = 0.5 if number == asked else 0.0
+            recorded.until(
+                lambda expected=expected: (
+                    (receive(ws, "state").header["training"] or {}).get("done") == expected
+                )
+            )
+        assert client.post("/api/calibration", json={"is_on": False}).json() == {"is_on": False}
+        assert recorded.published[-1][1] == {"action": "stop-training"}
+        told(recorded, "failed", asked, "There was no room.")
+        state = recorded.until(
+            lambda: (
+                (found := receive(ws, "state").header["training"])["state"] == "failed" and found
+            )
+        )
+        assert state == {
+            "subject": "P01", "state": "failed", "message": "There was no room.",
+            "done": 0.5, "what": "Testing.", "seconds": 4.0,
+        }  # fmt: skip
+        assert client.post("/api/calibration", json={"subject": "P01"}).status_code == 200
+    with recorded.ws() as viewer:
+        assert "training" not in receive(viewer, "state").header
+
+
+def test_nobody_is_trained_while_a_recording_goes_on(recorded):
+    children = {"recorder": {"state": "running", "restarts": 0, "message": ""}}
+    recorded.tell("telemetry", {"from": "supervisor", "t": 0.0, "children": children})
+    with recorded.operator() as client:
+        answer = client.post("/api/calibration", json={"subject": "P01"})
+    assert (answer.status_code, "A recording goes on" in answer.text) == (409, True)
+    assert recorded.controls() == []
+
+
+def test_a_report_comes_with_the_command_to_watch(recorded, tmp_path):
+    folder = tmp_path / "r" / "P01"
+    with recorded.operator() as client:
+        assert client.get("/api/report?subject=P01").status_code == 404
+        assert client.get("/api/report?subject=../r").status_code == 400
+        assert client.get("/api/report").status_code == 400
+        report = write_report(folder)
+        assert client.get("/api/report?subject=P01").json() == {
+            "report": report,
+            "command": f"phosphene serve --bundle {folder}/bundle --source 'lsl:name=My cap'",
+        }
+        write_report(folder, bundle="")
+        assert client.get("/api/report?subject=P01").json()["command"] == ""
+        (folder / "report.json").write_text("{}")
+        answer = client.get("/api/report?subject=P01")
+        assert (answer.status_code, "Train again" in answer.text) == (500, True)

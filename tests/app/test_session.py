@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 import app.session
+from app.bus import Publisher
 from app.child import ROLES, Role
 from app.errors import ChildFailedError, ExitCode, SummaryError
 from app.session import Addresses, Commands, Session, child_commands
 from app.settings import Settings
 from app.summary import STAGES, Summary, check_writable, percentiles, write_summary
+from app.trainer import RECORDING_GOES_ON
 
 FAKE = Path(__file__).with_name("fake_child.py")
 # Linux: a file that takes nothing.
@@ -29,7 +31,8 @@ def fakes(pids: Path, has_zygote: bool = True, **manners: str) -> Callable[[Path
         return [sys.executable, str(FAKE), name, manners.get(role, "well"), str(pids), str(folder)]
 
     def commands(folder: Path) -> Commands:
-        started: Commands = {role: command(role, role, folder) for role in ROLES}
+        roles: tuple[Role, ...] = (*ROLES, "recorder", "trainer")
+        started: Commands = {role: command(role, role, folder) for role in roles}
         zygote: Commands = {"zygote": command("app.zygote", "worker", folder)}
         return {**started, **zygote} if has_zygote else started
 
@@ -145,6 +148,105 @@ def test_telemetry_says_which_child_is_restarting(tmp_path: Path) -> None:
         },
         {"state": "running", "restarts": 1, "message": ""},
     ]
+
+
+class Asked:
+    """A session whose operator does one thing after the other, as a training goes on or ends."""
+
+    def __init__(self, pids: Path, **manners: str) -> None:
+        self.states: list[dict[str, object]] = []
+        self.said: list[str] = []
+        self.session = Session(
+            Settings(duration=30), self.said.append, self._begin, fakes(pids, **manners)
+        )
+        self.tell, self.session._tell = self.session._tell, self._note  # type: ignore[method-assign]
+        self.actions: list[dict[str, object]] = []
+
+    def _begin(self, _: Addresses) -> None:
+        self.session._control(self.actions.pop(0))
+
+    def _note(self, publisher: Publisher, last: tuple[float, object]) -> tuple[float, object]:
+        training = self.session._training
+        if training is not None and training not in self.states:
+            self.states.append(training)
+        # What was asked for has begun; whatever comes next comes after a moment of it.
+        trainer = self.session._children.get("trainer")
+        is_quiet = training is not None
+        if trainer:
+            is_quiet = trainer.was_ever_ready and not trainer.is_dismissed
+        if is_quiet:
+            self.session._control(self.actions.pop(0) if self.actions else {"action": "stop"})
+        return self.tell(publisher, last)
+
+    def run(self, *actions: dict[str, object]) -> list[tuple[object, ...]]:
+        self.actions = list(actions)
+        self.session.run()
+        return [(s["subject"], s["asked"], s["state"], s["message"]) for s in self.states]
+
+
+def train(asked: float, subject: str = "P01") -> dict[str, object]:
+    return {"action": "train", "subject": subject, "asked": asked}
+
+
+def test_a_training_comes_and_goes_while_the_session_goes_on(tmp_path: Path) -> None:
+    asked = Asked(tmp_path)
+    # While one goes on a second changes nothing; stopped, it begins anew.
+    found = asked.run(train(1.0), train(2.0, "P02"), {"action": "stop-training"}, train(3.0))
+    assert found == [
+        ("P01", 1.0, "running", ""), ("P01", 1.0, "stopped", ""), ("P01", 3.0, "running", ""),
+    ]  # fmt: skip
+    assert asked.said == []
+    assert len(list(tmp_path.glob("trainer.*"))) == 2
+    assert not any(is_alive(pid_of(tmp_path, "trainer", n)) for n in (0, 1))
+
+
+def test_what_is_asked_of_the_trainer_lies_in_the_sessions_folder(tmp_path: Path) -> None:
+    asked, found = Asked(tmp_path), list[object]()
+    begin = asked._begin
+
+    def look(addresses: Addresses) -> None:
+        begin(addresses)
+        path = asked.session._folder / "training.json"
+        found.append(json.loads(path.read_text()))
+
+    asked.session._on_address = look
+    asked.run(train(1.5))
+    assert found == [{"subject": "P01", "asked": 1.5}]
+
+
+def test_a_training_that_is_done_leaves_no_child_behind(tmp_path: Path) -> None:
+    found = Asked(tmp_path, trainer="done").run(train(1.0), train(2.0))
+    assert [row[1:3] for row in found] == [
+        (1.0, "running"), (1.0, "finished"), (2.0, "running"), (2.0, "finished"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("manner", "sentence"),
+    [
+        ("montage", "Two electrodes are known; three are needed."),
+        ("silent", "The trainer process ended unexpectedly with exit code 7."),
+    ],
+)
+def test_a_training_that_fails_is_told_and_not_begun_again(
+    tmp_path: Path, manner: str, sentence: str
+) -> None:
+    asked = Asked(tmp_path, trainer=manner)
+    assert asked.run(train(1.0))[-1] == ("P01", 1.0, "failed", sentence)
+    assert asked.said == [sentence]
+    assert len(list(tmp_path.glob("trainer.*"))) == 1
+
+
+def test_nobody_is_trained_while_a_recording_goes_on(tmp_path: Path) -> None:
+    asked = Asked(tmp_path)
+    request = {"subject": "P01", "keep_days": 1, "has_consent": True}
+    asked.session._on_address = lambda _: (
+        asked.session._control({"action": "record", "request": request}),
+        asked.session._control(train(1.0)),
+    )[0]
+    [found] = asked.run()
+    assert found == ("P01", 1.0, "failed", RECORDING_GOES_ON)
+    assert list(tmp_path.glob("trainer.*")) == []
 
 
 def test_bad_input_ends_the_session_with_the_childs_sentence_and_code(tmp_path: Path) -> None:

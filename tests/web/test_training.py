@@ -121,6 +121,21 @@ def test_bars_are_as_long_as_their_shares(page: Any, training_room: Room, folder
         found, [(0.46, 0.42, 0.08), (0.31, 0.27, 0.08), (0.11, 0.085, 0.05), (0.1,)], strict=True
     ):
         assert lengths == pytest.approx([share / 0.6 for share in shares], abs=0.005)
+    # On the curve, each dot lies in the middle of its interval.
+    offsets = page.evaluate("""() => {
+      const middle = (shape) => shape.getBoundingClientRect();
+      const [dots, lines] = ["circle", ".interval"].map((kind) =>
+        [...document.querySelectorAll(`#curve ${kind}`)].map(middle));
+      return dots.map((dot, i) => [
+        dot.x + dot.width / 2 - lines[i].x - lines[i].width / 2,
+        dot.y + dot.height / 2 - lines[i].y - lines[i].height / 2,
+        lines[i].height,
+      ]);
+    }""")
+    assert len(offsets) == 4
+    for across, up, height in offsets:
+        assert (across, up) == pytest.approx((0, 0), abs=1)
+        assert height > 10
 
 
 def test_what_is_not_above_chance_says_so(page: Any, training_room: Room, folder: Path) -> None:
