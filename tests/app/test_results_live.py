@@ -244,8 +244,9 @@ def test_spoilt_electrodes_give_noise_or_nothing_and_leave_the_others() -> None:
 def test_not_sure_is_below_the_bundles_threshold(
     pipeline: EEGToImagePipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    embeds = torch.tensor([[0.1], [0.3], [-0.1], [-0.3]])
-    monkeypatch.setattr(pipeline, "encode", lambda eeg: (None, None, embeds.expand(-1, 8)))
+    # Two that are well on the side of something seen, and two that are not.
+    embeds = torch.tensor([[0.1], [0.3], [-0.1], [-0.3]]).expand(-1, 8)
+    monkeypatch.setattr(pipeline, "conditioner", lambda _: (embeds, embeds, embeds))
     assert pipeline.concepts is not None
     seen = pipeline.concepts.seen
     monkeypatch.setattr(seen.weight, "data", torch.ones(1, 8))

@@ -65,7 +65,7 @@ class MeanColour(nn.Module):
 class Decoder:
     """Stands for a bundle: paints the picture that `choose` finds by the EEG and the noise."""
 
-    concepts = None
+    concepts: Any = None
 
     def __init__(
         self, pictures: torch.Tensor, choose: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -83,10 +83,14 @@ class Decoder:
         generator: torch.Generator,
         latents: torch.Tensor,
         output_type: str,
+        is_locked: bool,
     ) -> Any:
+        assert is_locked
         ids = self.choose(eeg, latents).long() % len(self.pictures)
         images = self.pictures[ids]
-        return SimpleNamespace(images=images, clip_embeds=encode(images))
+        embeds = encode(images)
+        said = self.concepts(embeds) if self.concepts else None
+        return SimpleNamespace(images=images, clip_embeds=embeds, concept_probabilities=said)
 
 
 def read(eeg: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
