@@ -21,6 +21,7 @@ import torch
 
 from app.bundle import read_epoch_spec
 from app.errors import SummaryError
+from app.personal import REPORT
 from app.session_epochs import SessionEpochs, read_sessions
 from app.verdict import accuracy, growth, p_value, sentence, shuffled, verdict
 from models.pipeline import EEGToImagePipeline, load_bundle
@@ -39,9 +40,14 @@ from models.training.personal import (
     scaled,
 )
 from models.training.population import Population
-from models.training.templates import Weighed, features_of, set_lags, set_weights
+from models.training.templates import (
+    Weighed,
+    features_of,
+    set_farthest,
+    set_lags,
+    set_weights,
+)
 
-REPORT = "report.json"
 POPULATION = "population.safetensors"
 CURVE = (0.25, 0.5, 0.75)
 # Windows before a picture at which sliding ones may begin.
@@ -111,16 +117,15 @@ def calibrate(
     report = _report(found, person, held_out, baseline, curve, seed)
     tell(Progress(0.9, "Making the bundle."))
     why_not = person.cannot_be_painted
-    if not why_not:
-        _save(out / "bundle", bundle, person.reader(held_out))
+    reader = None if why_not else person.reader(held_out)
     report |= {
-        "bundle": "" if why_not else str(out / "bundle"),
+        "bundle": str(out / "bundle") if reader else "",
         "no_bundle": why_not,
         "took_s": round(time.monotonic() - begun, 1),
     }
+    if reader:
+        _save(out / "bundle", bundle, reader, report)
     _write(out / REPORT, report)
-    if not why_not:
-        _write(out / "bundle" / REPORT, report)
     tell(Progress(1.0, report["sentence"]))
     return report
 
@@ -218,6 +223,8 @@ class _Person:
             set_lags(reader, responses, model.covariance)
             bias = reader.lags.bias.data.view(len(responses), -1)
             bias[:, torch.from_numpy(~shown)] = NEVER
+        others = (found for found in (self._found.sliding, self._found.blank) if len(found))
+        set_farthest(reader, torch.from_numpy(np.concatenate([self.epochs.eeg, *others])))
         self._weigh(reader, held_out)
         return reader
 
@@ -284,7 +291,7 @@ def _report(
     shown = np.unique(label)
     chance = 1 / len(shown)
     ours = accuracy(said == label, label, seed)
-    p = p_value(said, label, run, seed=seed)
+    p = p_value(said, label, run, person.fold, seed=seed)
     answer = verdict(ours, chance, p)
     confused = []
     for k in shown:
@@ -321,18 +328,23 @@ def _report(
     }
 
 
-def _save(out: Path, bundle: Path, reader: TemplateReader) -> None:
+def _save(out: Path, bundle: Path, reader: TemplateReader, report: dict[str, Any]) -> None:
     """A bundle whose reader is the person's and whose everything else is the painter's."""
     try:
-        shutil.rmtree(out, ignore_errors=True)
-        out.mkdir(mode=0o700, parents=True)
-        reader.half().save_pretrained(out / "reader")
+        # Beside the older one, which stays whole until this one is.
+        unfinished = out.with_name(f".{out.name}.part")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700, parents=True)
+        reader.half().save_pretrained(unfinished / "reader")
         index = json.loads((bundle / "model_index.json").read_text(encoding="utf-8"))
         index["reader"] = ["models.template_reader", "TemplateReader"]
-        (out / "model_index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
+        (unfinished / "model_index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
         for path in sorted(bundle.iterdir()):
-            if not (out / path.name).exists() and path.suffix != ".md":
-                _share(path, out / path.name)
+            if not (unfinished / path.name).exists() and path.suffix != ".md":
+                _share(path, unfinished / path.name)
+        _write(unfinished / REPORT, report)
+        shutil.rmtree(out, ignore_errors=True)
+        unfinished.rename(out)
     except OSError as error:
         raise SummaryError(
             f"The bundle {out} cannot be written ({error.strerror}). Make room, or name another "

@@ -369,7 +369,8 @@ def calibrate(
 ) -> None:
     """Make a person's own bundle of their sessions, and say whether it works for them."""
     from app.bundle import find_bundle
-    from app.calibrate import REPORT, calibrate
+    from app.calibrate import calibrate
+    from app.personal import REPORT
     from app.quiet import silence_libraries
     from app.verdict import in_words
 

@@ -151,8 +151,8 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
             is_sure = table.is_sure(clip_embeds.float())
         if self.reader is not None and table is not None:
             odds = table.log_odds(clip_embeds.float())
-            scores = self.reader.scores(eeg, is_locked)
-            probabilities, is_sure = self.reader.read(scores, own, odds, is_locked)
+            told = self.reader.scores(eeg, is_locked), self.reader.distance(eeg)
+            probabilities, is_sure = self.reader.read(*told, own, odds, is_locked)
             label = probabilities.argmax(1)
             context = self.reader.context(eeg, label, is_locked).to(encoder.dtype)
             time_embedding = self.conditioner.time_embedding(context)

@@ -67,6 +67,8 @@ class TemplateReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
         epochs, then of sliding windows.
     seen : (2, 3), likewise: of the reader's log odds that anything was seen, of the encoder's, and
         a constant.
+    farthest : squared distance from all templates, in their space, of an epoch that can still be
+        EEG; open inputs lie beyond it, and a likelihood ratio means nothing there.
     """
 
     @register_to_config
@@ -94,6 +96,8 @@ class TemplateReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.contexts = nn.Parameter(torch.zeros(n_concepts, n_context, cross_attention_dim))
         self.weights = nn.Parameter(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
         self.seen = nn.Parameter(torch.zeros(2, 3))
+        self.farthest = nn.Parameter(torch.tensor(torch.inf))
+        nn.init.zeros_(self.projection.weight)
         nn.init.zeros_(self.lags.weight)
         nn.init.zeros_(self.lags.bias)
         self.requires_grad_(False)
@@ -102,15 +106,25 @@ class TemplateReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """Log likelihood ratios (n, n_concepts) of each concept to nothing at all."""
         if is_locked:
             return _linear(self.locked, window_means(eeg.float(), self.config.locked_width))
-        features = window_means(eeg.float(), self.config.width)
-        at_lags = _linear(self.lags, F.linear(features, self.projection.weight.float()))
-        by_lag = at_lags.unflatten(1, (-1, self.config.n_concepts))
+        by_lag = _linear(self.lags, self._place(eeg)).unflatten(1, (-1, self.config.n_concepts))
         out: torch.Tensor = by_lag.logsumexp(1) - math.log(by_lag.shape[1])
         return out
+
+    def distance(self, eeg: torch.Tensor) -> torch.Tensor:
+        """Squared distance (n,) of epochs from the nearest template, or nothing; see `farthest`."""
+        place = self._place(eeg)
+        nearest = _linear(self.lags, place).amax(1).clamp_min(0)
+        out: torch.Tensor = place.square().sum(1) - 2 * nearest
+        return out
+
+    def _place(self, eeg: torch.Tensor) -> torch.Tensor:
+        features = window_means(eeg.float(), self.config.width)
+        return F.linear(features, self.projection.weight.float())
 
     def read(
         self,
         scores: torch.Tensor,
+        distance: torch.Tensor,
         encoder_probabilities: torch.Tensor,
         encoder_seen: torch.Tensor,
         is_locked: bool,
@@ -119,6 +133,7 @@ class TemplateReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
         Parameters
         ----------
+        distance : (n,), of the epochs.
         encoder_probabilities : (n, n_concepts).
         encoder_seen : (n,), log odds that anything was seen.
         """
@@ -129,7 +144,7 @@ class TemplateReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
         odds = scores.logsumexp(1) - math.log(scores.shape[1])
         own, encoders, constant = self.seen[row].float()
         is_seen = own * odds + encoders * encoder_seen + constant > 0
-        return Reading(logits.softmax(1), is_seen)
+        return Reading(logits.softmax(1), is_seen & (distance <= self.farthest.float()))
 
     def context(self, eeg: torch.Tensor, label: torch.Tensor, is_locked: bool) -> torch.Tensor:
         """What the U-Net is told of epochs in which concepts `label` (n,) were read.

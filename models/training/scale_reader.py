@@ -17,7 +17,7 @@ import torch
 from models.errors import TrainingError
 from models.pipeline import EEGToImagePipeline, load_bundle
 from models.template_reader import TemplateReader
-from models.training.bundle import Sampler, electrodes_off, save_variant, unseen
+from models.training.bundle import Sampler, save_variant, unseen
 from models.training.population import Population, fit_population
 from models.training.prepared import PreparedSet
 from models.training.seen import SeenEpochs
@@ -27,6 +27,7 @@ from models.training.templates import (
     features_of,
     means_of,
     ridged,
+    set_farthest,
     set_lags,
     set_looks,
     set_weights,
@@ -224,7 +225,8 @@ def _weigh(reader: TemplateReader, pipeline: EEGToImagePipeline, held_out: Path)
     viewed = ViewedSet(held_out, None)
     generator = torch.Generator().manual_seed(0)
     nothing = unseen(SeenEpochs(data), generator, N_BLANK)
-    nothing = torch.cat([nothing, electrodes_off(nothing, generator)])
+    seen = viewed.epochs.rows("eeg", torch.cat([viewed.locked, viewed.sliding])).float()
+    set_farthest(reader, torch.cat([seen, nothing]))
     for row, index in enumerate((viewed.locked, viewed.sliding)):
         is_locked = row == 0
         scores, said, odds = _said(reader, pipeline, viewed.epochs.rows("eeg", index), is_locked)

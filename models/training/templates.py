@@ -17,6 +17,8 @@ from models.template_reader import TemplateReader
 
 # Of the mean variance, added to each feature's.
 RIDGE = 3e-3
+# Share of epochs that are taken for EEG.
+BELIEVED = 0.99
 # Of blank windows may be answered.
 FALSE_ANSWERS = 0.1
 
@@ -102,6 +104,12 @@ def set_looks(
     constants = coordinates.mean(axis=0) - weights @ mean
     reader.looks.bias.data = torch.from_numpy(constants).float()
     reader.words.weight.data = torch.from_numpy(words.T.copy()).float()
+
+
+def set_farthest(reader: TemplateReader, eeg: torch.Tensor) -> None:
+    """Take nearly all epochs (n, n_channels, n_times) for EEG, and what lies beyond for none."""
+    distance = torch.cat([reader.distance(part) for part in eeg.split(512)])
+    reader.farthest.data = distance.quantile(BELIEVED)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,9 +10,10 @@ from typer.testing import CliRunner
 
 from acquisition.epoch_spec import EpochSpec
 from acquisition.simulated_subject import CH_NAMES
-from app.calibrate import REPORT, Progress, calibrate
+from app.calibrate import Progress, calibrate
 from app.cli import app
 from app.errors import SettingsError
+from app.personal import REPORT
 from app.session_epochs import read_sessions
 from models.pipeline import EEGToImagePipeline, load_bundle
 from models.template_reader import TemplateReader

@@ -48,7 +48,7 @@ def test_verdicts(share, said):
     label, run = trials(n_each=120)
     given = answers(label, share)
     found = accuracy(given == label, label)
-    assert verdict(found, 0.25, p_value(given, label, run, 499)) == said
+    assert verdict(found, 0.25, p_value(given, label, run, run // 2, 999)) == said
     text = sentence(said, found, 0.25, 4)
     assert ("not work" in text) == (said == "not above chance")
     assert "25.0%" in text
@@ -60,7 +60,8 @@ def test_chance_is_rarely_called_decoding():
     wrong = 0
     for seed in range(200):
         label, run = trials(n_each=15, seed=seed)
-        wrong += p_value(rng.integers(4, size=len(label)), label, run, 199, seed) <= 0.01
+        said = rng.integers(4, size=len(label))
+        wrong += p_value(said, label, run, run // 2, 199, seed) <= 0.01
     assert wrong <= 7
 
 
@@ -69,7 +70,26 @@ def test_answers_that_only_know_the_run_are_chance():
     run = np.repeat([0, 1], 100)
     label = np.concatenate([np.arange(100) % 10 >= 8, np.arange(100) % 10 >= 2]).astype(int)
     assert accuracy(run == label, label).value > 0.7
-    assert p_value(run, label, run, 199) > 0.5
+    assert p_value(run, label, run, run, 199) > 0.5
+
+
+def test_folds_that_teach_each_other_are_not_taken_for_two_witnesses():
+    """Answers of two folds that go wrong or right together, by nothing but chance.
+
+    In each session both folds give one class too often, by luck the right one in both or in none.
+    Taken as independent they would be called decoding far more often than one time in a hundred.
+    """
+    wrong = 0
+    run = np.repeat([0, 1], 40)
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        label = rng.permutation(np.tile(np.arange(4), 20))
+        half = rng.integers(4, size=40)
+        # What one fold answers to a trial decides what the other does.
+        said = np.concatenate([half, half])
+        label[40:] = np.where(rng.random(40) < 0.8, label[:40], label[40:])
+        wrong += p_value(said, label, run, run, 199, seed) <= 0.01
+    assert wrong <= 6
 
 
 def test_shuffled_labels_are_chance():

@@ -13,6 +13,7 @@ from models.training.templates import (
     discriminant,
     features_of,
     means_of,
+    set_farthest,
     set_lags,
     set_looks,
     set_weights,
@@ -90,6 +91,11 @@ def test_looks_are_told_of_locked_epochs_alone():
     assert (reader.context(eeg, label, is_locked=True) - plain).abs().max() > 0.01
 
 
+def near(scores):
+    """Distances of epochs that are surely EEG."""
+    return torch.zeros(len(scores))
+
+
 def weighed(n=4000, accuracy=0.6):
     """A reader that is right for so many epochs, and an encoder that guesses."""
     generator = torch.Generator().manual_seed(0)
@@ -106,7 +112,7 @@ def weighed(n=4000, accuracy=0.6):
 def test_confidence_becomes_the_share_of_right_answers():
     reader, w = small_reader(), weighed()
     set_weights(reader, 0, w)
-    reading = reader.read(w.scores, w.encoder, w.odds, is_locked=True)
+    reading = reader.read(w.scores, near(w.scores), w.encoder, w.odds, is_locked=True)
     best = reading.probabilities.max(1)
     share = (best.indices == w.label).float().mean()
     assert best.values.mean() == pytest.approx(float(share), abs=0.02)
@@ -116,8 +122,10 @@ def test_confidence_becomes_the_share_of_right_answers():
 def test_one_in_ten_blank_windows_is_answered():
     reader, w = small_reader(), weighed()
     set_weights(reader, 1, w)
-    seen = reader.read(w.scores, w.encoder, w.odds, is_locked=False).is_seen
-    blank = reader.read(w.blank_scores, w.encoder, w.blank_odds, is_locked=False).is_seen
+    seen = reader.read(w.scores, near(w.scores), w.encoder, w.odds, is_locked=False).is_seen
+    blank = reader.read(
+        w.blank_scores, near(w.blank_scores), w.encoder, w.blank_odds, is_locked=False
+    ).is_seen
     assert blank.float().mean() == pytest.approx(0.1, abs=0.01)
     assert seen.float().mean() > 0.99
 
@@ -172,6 +180,31 @@ def test_odds_are_those_of_the_mean_likelihood():
     reader = small_reader()
     reader.seen.data = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
     scores = torch.tensor([[0.1, -0.1, 0.2], [-3.0, -4.0, -3.0]])
-    seen = reader.read(scores, torch.full((2, 3), 1 / 3), torch.zeros(2), True).is_seen
+    encoder = torch.full((2, 3), 1 / 3), torch.zeros(2)
+    seen = reader.read(scores, near(scores), *encoder, True).is_seen
     odds = scores.logsumexp(1) - math.log(3)
     assert seen.tolist() == (odds > 0).tolist() == [True, False]
+
+
+def test_what_is_no_eeg_is_not_answered():
+    """White noise stands out where EEG is quiet, and would be called a strong response."""
+    generator = torch.Generator().manual_seed(0)
+    # Two electrodes that see nearly the same, as neighbours do.
+    common = torch.randn(400, 1, 32, generator=generator).cumsum(2)
+    eeg = common + 0.1 * torch.randn(400, 2, 32, generator=generator)
+    features = features_of(means_of(eeg.numpy(), 8))
+    reader = small_reader(rank=8)
+    at_lags = np.random.default_rng(0).standard_normal((2, 3, 8))
+    set_lags(reader, at_lags, np.cov(features.T) + 1e-4 * np.eye(8))
+    reader.seen.data[:, 2] = 1.0
+    set_farthest(reader, eeg)
+    noise = eeg.std() * torch.randn(100, 2, 32, generator=generator)
+
+    def share(epochs):
+        n = len(epochs)
+        encoder = torch.full((n, 3), 1 / 3), torch.zeros(n)
+        scores = reader.scores(epochs, is_locked=False)
+        return reader.read(scores, reader.distance(epochs), *encoder, False).is_seen.float().mean()
+
+    assert share(eeg) == pytest.approx(0.99, abs=0.005)
+    assert share(noise) < 0.1
