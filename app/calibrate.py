@@ -27,33 +27,24 @@ from app.verdict import accuracy, growth, p_value, sentence, shuffled, verdict
 from models.pipeline import EEGToImagePipeline, load_bundle
 from models.template_reader import TemplateReader
 from models.training.personal import (
+    NEVER,
     Epochs,
     HeldOut,
-    Linear,
     Method,
     choose,
     fit,
     folds,
     hold_out,
+    make_reader,
     methods,
     only_windows,
     scaled,
 )
 from models.training.population import Population
-from models.training.templates import (
-    Weighed,
-    features_of,
-    set_farthest,
-    set_lags,
-    set_weights,
-)
+from models.training.templates import Weighed, set_farthest, set_weights
 
 POPULATION = "population.safetensors"
 CURVE = (0.25, 0.5, 0.75)
-# Windows before a picture at which sliding ones may begin.
-BEFORE = 10
-# A class that was never shown is not named.
-NEVER = -1e4
 PART = 64
 
 
@@ -199,30 +190,8 @@ class _Person:
         """What learnt from all runs, weighed with the encoder by what was held out."""
         method = choose(self.epochs, self.n_classes, self.candidates, self._population, self.fold)
         model = fit(method, self.epochs, self.n_classes, self._population)
-        shown = np.zeros(self.n_classes, bool)
-        shown[np.unique(self.epochs.label)] = True
-        model.constants[~shown] = NEVER
-        base = self._pipeline.reader.config
-        is_by_responses = model.responses is not None
-        responses = _long(model) if is_by_responses else None
-        reader: TemplateReader = TemplateReader(
-            base.n_channels,
-            base.n_times,
-            width=self._population.width if self._population else base.width,
-            locked_width=model.width,
-            n_concepts=self.n_classes,
-            n_lags=1 if responses is None else len(responses),
-            n_context=base.n_context,
-            cross_attention_dim=base.cross_attention_dim,
-            n_looks=0,
-        )
-        reader.contexts.data = self._pipeline.reader.contexts.data.float().clone()
-        reader.locked.weight.data = torch.from_numpy(model.weights).float()
-        reader.locked.bias.data = torch.from_numpy(model.constants).float()
-        if responses is not None and model.covariance is not None:
-            set_lags(reader, responses, model.covariance)
-            bias = reader.lags.bias.data.view(len(responses), -1)
-            bias[:, torch.from_numpy(~shown)] = NEVER
+        shown = np.unique(self.epochs.label)
+        reader = make_reader(model, self._pipeline.reader, shown)
         others = (found for found in (self._found.sliding, self._found.blank) if len(found))
         set_farthest(reader, torch.from_numpy(np.concatenate([self.epochs.eeg, *others])))
         self._weigh(reader, held_out)
@@ -266,17 +235,6 @@ class _Person:
             self._pipeline.reader = reader
         found = torch.cat(embeds) if embeds else torch.zeros(0, table.prototypes.shape[1])
         return table(found), table.log_odds(found)
-
-
-def _long(model: Linear) -> np.ndarray:
-    """Features of sliding windows at every lag, (n_lags, n_classes, n_features)."""
-    assert model.responses is not None
-    responses = model.responses.mean
-    n_windows = model.weights.shape[1] // responses.shape[1]
-    # Before a picture appears nothing answers to it.
-    padded = np.pad(responses, ((0, 0), (0, 0), (BEFORE, 0)))
-    lags = range(padded.shape[2] - n_windows + 1)
-    return np.array([features_of(padded[:, :, lag : lag + n_windows]) for lag in lags])
 
 
 def _report(

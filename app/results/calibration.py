@@ -1,50 +1,44 @@
-"""A new subject, as the bundle is, and after some minutes of calibration with it.
+"""A new subject, as others are, and after some minutes of their own.
 
-Beside the same network that begins with nothing, and LDA, both of the same minutes.
+By the reader that `phosphene calibrate` makes (`models.training.personal`), beside the bundle as it
+is and LDA of the same minutes.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from acquisition.epoch_spec import EpochSpec
-from app.prepare import Wanted, prepare_sources
+from acquisition.epochs import normalise
+from app.calibrate import POPULATION
 from app.results.answers import Answers, paint
 from app.results.part import Part, Table, written
 from app.results.stream import Epochs, Sessions
-from models.conditioner import EEGConditioner
-from models.eeg_encoder import EEGEncoder
+from models.errors import BundleError
 from models.pipeline import EEGToImagePipeline
-from models.training import align
 from models.training.lda import Windows
 from models.training.metrics import Score
-from models.training.peers import Labelled, fit_windows
-from models.training.prepared import PreparedSet
-from models.training.scale_config import AlignConfig
+from models.training.personal import Epochs as Known
+from models.training.personal import Method, can_learn, fit, make_reader, scaled
+from models.training.population import Population
 from models.training.scorers import Classifier
-from models.training.seen import SeenEpochs
 from models.training.trials import Options
 
 MINUTES = (2, 5, 15)
 LEARNT, TESTED = 0, 1
 """Sessions of a new subject."""
-CONFIG = AlignConfig(
-    steps=100, batch=64, lr=2e-4, warmup=10, ema_decay=0.9, precision="fp32", save_every=1000
-)
 # Of LDA, whose windows so few epochs do not tell.
 WINDOW_S = 0.064
 HEADER = (
-    "minutes", "pictures, by the judge", "shuffled", "nearest concept", "shuffled",
-    "begun with nothing: pictures", "nearest concept", "LDA",
+    "minutes", "pictures, by the judge", "shuffled", "concept", "shuffled", "LDA",
+    "the bundle as it is: pictures",
 )  # fmt: skip
-OURS, NOTHING, LDA = "ours", "begun with nothing", "LDA"
+OURS, BUNDLE, LDA = "ours", "the bundle as it is", "LDA"
 
 Right = dict[str, np.ndarray]
 
@@ -56,108 +50,95 @@ def measure(
     sessions: Sessions,
     subjects: Sequence[int],
     spec: EpochSpec,
-    clip: Path,
     options: Options,
-    out: Path,
     minutes: Sequence[int] = MINUTES,
-    config: AlignConfig = CONFIG,
 ) -> Part:
     """Accuracy for subjects that nothing was trained with, by minutes of their own.
 
-    Only encoder and conditioner learn; what paints, and the directions that name concepts, stay.
-
     Parameters
     ----------
-    bundle : folder of `pipeline`, with the head that its concepts are read by.
+    bundle : folder of `pipeline`, with the population.
     judge : whose classes are the concepts.
     sessions : whose parameters and number of trials are taken; not their subject.
     subjects : numbers.
     spec : of the epochs.
-    clip : folder of the small CLIP.
     options : how is painted.
-    out : folder for what is trained; replaced.
+    minutes : of the first session that is learnt from.
 
     Raises
     ------
-    PreparedSetError, TrainingError, EpochShapeError, BundleError
+    BundleError, TrainingError, EpochShapeError
     """
-    shutil.rmtree(out, ignore_errors=True)
-    torch.manual_seed(options.seed)
-    _save_random(pipeline, out / "random")
+    if pipeline.reader is None or not (bundle / POPULATION).is_file():
+        raise BundleError(
+            f"{bundle} has no reader and population to begin a person's with. Give a bundle that "
+            "`phosphene scale-model reader` made."
+        )
+    population = Population.load(bundle / POPULATION)
     found: dict[int, list[Right]] = {m: [] for m in (0, *minutes)}
     labels = []
+    base = pipeline.reader
     for subject in subjects:
         tested = Sessions(sessions.parameters, subject, [TESTED], sessions.n_trials)
         epochs = tested.record(spec)["marker-locked"]
         labels.append(epochs.truth)
-        found[0].append(_right(OURS, paint(pipeline, judge, epochs.data, options, "0"), epochs))
-        for m in minutes:
-            folder = out / f"subject-{subject}-{m}"
-            data = _prepare(folder / "set", spec, sessions, subject, m)
-            right: Right = {}
-            for who, start in ((OURS, bundle), (NOTHING, out / "random")):
-                align.train(folder / "set", folder / who, config, clip, start)
-                learnt = _with(pipeline, folder / who)
-                right |= _right(who, paint(learnt, judge, epochs.data, options, f"{m}"), epochs)
-            found[m].append(right | _lda(data, spec, epochs))
-    return _part(found, labels, subjects, config)
+        learnt, moments, deviation = _learnt(sessions, subject, spec, max(minutes))
+        own = scaled(population, np.eye(spec.n_channels), deviation)
+        as_it_is = paint(pipeline, judge, epochs.data, options, "as it is")
+        for m in (0, *minutes):
+            known = learnt.at(moments < 60 * m)
+            model = fit(Method(1.0), known, base.config.n_concepts, own)
+            everything = np.arange(base.config.n_concepts)
+            pipeline.reader = make_reader(model, base, everything).to(pipeline.device)
+            try:
+                answers = paint(pipeline, judge, epochs.data, options, f"{m} min")
+            finally:
+                pipeline.reader = base
+            right = _right(answers, epochs) | _lda(known, spec, epochs)
+            if not m:
+                right[f"{BUNDLE}, pictures"] = as_it_is.painted == epochs.truth
+            found[m].append(right)
+    return _part(found, labels, subjects)
 
 
-def _save_random(like: EEGToImagePipeline, folder: Path) -> None:
-    """The same encoder and conditioner, with random weights."""
-    for name in ("eeg_encoder", "conditioner"):
-        part = like.components[name]
-        type(part).from_config(part.config).save_pretrained(folder / name)
+def _learnt(
+    sessions: Sessions, subject: int, spec: EpochSpec, minutes: int
+) -> tuple[Known, np.ndarray, np.ndarray]:
+    """Epochs of a subject's first session, when each was over, and their usual deviation."""
+    p = sessions.parameters
+    n_trials = round(60 * minutes / (p.viewing + (p.gap_min + p.gap_max) / 2))
+    session = Sessions(p, subject, [LEARNT], n_trials)
+    raw = session.record(replace(spec, normalisation="none"))["marker-locked"]
+    deviation = np.maximum(np.median(raw.data.std(axis=2), axis=0), 1e-3)
+    eeg = raw.data
+    if spec.normalisation == "channel":
+        eeg = np.array([normalise(epoch) for epoch in eeg], np.float32)
+    return Known(eeg, raw.truth, np.zeros(len(raw), int)), raw.last, deviation
 
 
-def _prepare(
-    folder: Path, spec: EpochSpec, sessions: Sessions, subject: int, minutes: int
-) -> PreparedSet:
-    """The first minutes of a subject's first session."""
-    difficulty = sessions.parameters.difficulty
-    source = f"simulated:?subject={subject}&session={LEARNT}&difficulty={difficulty}"
-    prepare_sources(folder, [source], Wanted(spec=spec, seconds=60.0 * minutes, with_images=True))
-    return PreparedSet(folder)
-
-
-def _with(pipeline: EEGToImagePipeline, folder: Path) -> EEGToImagePipeline:
-    """The same bundle with the encoder and the conditioner in `folder`."""
-    device = pipeline.device
-    parts = dict(pipeline.components)
-    parts["eeg_encoder"] = EEGEncoder.from_pretrained(folder / "eeg_encoder").to(device).eval()
-    parts["conditioner"] = EEGConditioner.from_pretrained(folder / "conditioner").to(device).eval()
-    learnt = EEGToImagePipeline(**parts)
-    learnt.set_progress_bar_config(disable=True)
-    return learnt
-
-
-def _right(who: str, answers: Answers, epochs: Epochs) -> Right:
+def _right(answers: Answers, epochs: Epochs) -> Right:
     return {
-        f"{who}, pictures": answers.painted == epochs.truth,
-        f"{who}, concept": answers.concept == epochs.truth,
+        f"{OURS}, pictures": answers.painted == epochs.truth,
+        f"{OURS}, concept": answers.concept == epochs.truth,
         **{
-            f"{who}, {what}, shuffled": said == np.random.default_rng(0).permutation(epochs.truth)
+            f"{OURS}, {what}, shuffled": said == np.random.default_rng(0).permutation(epochs.truth)
             for what, said in (("pictures", answers.painted), ("concept", answers.concept))
         },
     }
 
 
-def _lda(data: PreparedSet, spec: EpochSpec, epochs: Epochs) -> Right:
+def _lda(known: Known, spec: EpochSpec, epochs: Epochs) -> Right:
     """Nothing where each concept was seen but once: there is no spread within one then."""
     onset = max(0, round(-spec.tmin * spec.sfreq))
-    windows = Windows(onset, spec.n_times, round(WINDOW_S * spec.sfreq))
-    train = Labelled.of(SeenEpochs(data, "marker-locked"))
-    if len(train.label) <= len(np.unique(train.label)):
+    method = Method(windows=Windows(onset, spec.n_times, round(WINDOW_S * spec.sfreq)))
+    if not len(known) or not can_learn(method, known):
         return {}
-    said = fit_windows(train, train, [windows]).predict(epochs.data).argmax(axis=1)
+    said = fit(method, known, 1 + int(epochs.label.max()), None).scores(epochs.data).argmax(axis=1)
     return {LDA: np.asarray(said == epochs.truth)}
 
 
 def _part(
-    found: dict[int, list[Right]],
-    labels: Sequence[np.ndarray],
-    subjects: Sequence[int],
-    config: AlignConfig,
+    found: dict[int, list[Right]], labels: Sequence[np.ndarray], subjects: Sequence[int]
 ) -> Part:
     n = sum(map(len, labels))
     columns = [
@@ -165,9 +146,8 @@ def _part(
         f"{OURS}, pictures, shuffled",
         f"{OURS}, concept",
         f"{OURS}, concept, shuffled",
-        f"{NOTHING}, pictures",
-        f"{NOTHING}, concept",
         LDA,
+        f"{BUNDLE}, pictures",
     ]
     rows: list[list[str]] = []
     values: dict[str, Any] = {}
@@ -186,9 +166,10 @@ def _part(
         f"({', '.join(map(str, subjects))}) that no stage has seen, each in a session after the "
         f"one that was learnt from; chance is {1 / n_concepts:.1%}. Intervals are of 95 %, over "
         "pictures, and say nothing about other subjects.",
-        f"Calibrated: {config.steps} steps of alignment of {config.batch} epochs each, encoder and "
-        "conditioner alone; what paints stays. Begun with nothing: the same, from random weights. "
-        f"LDA: means of {1000 * WINDOW_S:g} ms; it needs some concept twice.",
+        "Ours: the responses of a population, and what these minutes say of this subject's; what "
+        "paints stays. A picture is seen for 2 s, and nothing for about 1 s: `/calibrate` shows "
+        f"nearly twice as many in the same time. LDA: means of {1000 * WINDOW_S:g} ms; it begins "
+        "with nothing, and needs some concept twice.",
     ]
     table = Table("A new subject, by minutes of calibration", HEADER, rows, notes)
     return Part("Calibration", [table], values)

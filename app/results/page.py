@@ -65,9 +65,7 @@ def _calibration(inputs: Inputs) -> Part:
         wanted.sessions,
         wanted.new_subjects,
         inputs.spec,
-        wanted.clip,
         inputs.options,
-        inputs.out / "calibration",
     )
 
 

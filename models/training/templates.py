@@ -26,14 +26,15 @@ FALSE_ANSWERS = 0.1
 def means_of(eeg: np.ndarray, width: int) -> np.ndarray:
     """Epochs (n, n_channels, n_times) to means of `width` samples, (n, n_channels, n_windows)."""
     n, n_channels, n_times = eeg.shape
-    cut = eeg[:, :, : n_times // width * width]
-    return np.asarray(cut.reshape(n, n_channels, -1, width).mean(axis=3, dtype=np.float32))
+    n_windows = n_times // width
+    cut = eeg[:, :, : n_windows * width].reshape(n, n_channels, n_windows, width)
+    return np.asarray(cut.mean(axis=3, dtype=np.float32))
 
 
 def features_of(means: np.ndarray) -> np.ndarray:
     """Window means (n, n_channels, n_windows) to features as the reader's, (n, n_features)."""
     centred = means - means.mean(axis=2, keepdims=True)
-    return np.asarray(centred.reshape(len(means), -1))
+    return np.asarray(centred.reshape(len(means), means.shape[1] * means.shape[2]))
 
 
 def ridged(covariance: np.ndarray, ridge: float = RIDGE) -> np.ndarray:

@@ -9,98 +9,91 @@ import numpy as np
 import pytest
 import torch
 
-from acquisition.epoch_spec import EpochSpec
-from acquisition.simulated_subject import CH_NAMES
 from acquisition.simulation_parameters import DIFFICULTIES
-from acquisition.stimuli import random_composition
 from app.bundle import read_epoch_spec
+from app.calibrate import POPULATION
 from app.results import calibration
 from app.results.part import Part
 from app.results.stream import Sessions
-from models.pipeline import load_bundle
-from models.training.clip import Words, build_clip, save_clip
+from models.errors import BundleError
+from models.pipeline import EEGToImagePipeline, load_bundle
+from models.template_reader import TemplateReader
 from models.training.judge import Judge
-from models.training.prepared import PreparedSet
-from models.training.scale_config import AlignConfig
+from models.training.population import fit_population
 from models.training.scorers import JudgeClassifier
 from models.training.trials import Options
-from tests.tiny_bundle import TinySizes, make_tiny_bundle
+from tests.tiny_bundle import TINY, make_tiny_bundle, tiny_parts
 
 DEMO = DIFFICULTIES["demo"]
-CONFIG = AlignConfig(steps=2, batch=8, warmup=1, lr=1e-3, precision="fp32", save_every=100)
+N_CHANNELS, N_LOCKED, WIDTH = 32, 16, 16
+OPTIONS = Options(steps=1, guidance=1.0, batch=16, seed=5)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle, CLIP and judge, small and untrained."""
-    folder = tmp_path_factory.mktemp("files")
-    make_tiny_bundle(folder / "bundle", TinySizes(context=16, cross=128, clip=128))
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small and untrained, with a population that nobody belongs to."""
+    folder = make_tiny_bundle(tmp_path_factory.mktemp("bundle"))
+    reader = TemplateReader(
+        n_lags=1, rank=4, n_context=TINY.context, cross_attention_dim=TINY.cross, n_looks=0
+    )
+    EEGToImagePipeline(**tiny_parts(), reader=reader).save_pretrained(folder)
     rng = np.random.default_rng(0)
-    words = Words.of([random_composition(rng, i % 40).caption for i in range(4000)])
-    torch.manual_seed(0)
-    save_clip(build_clip(words), words, folder / "clip")
-    Judge(width=8).save_pretrained(folder / "judge")
+    label = np.tile(np.arange(40), 2)
+    subjects = [(rng.standard_normal((80, N_CHANNELS, 20)), label) for _ in range(4)]
+    fit_population(subjects, 40, N_LOCKED, WIDTH).save(folder / POPULATION)
     return folder
 
 
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> JudgeClassifier:
+    folder = tmp_path_factory.mktemp("judge")
+    torch.manual_seed(0)
+    Judge(width=8).save_pretrained(folder)
+    return JudgeClassifier(str(folder), torch.device("cpu"))
+
+
 def test_new_subjects_are_decoded_before_and_after_some_minutes(
-    folder: Path, tmp_path: Path
+    bundle: Path, judge: JudgeClassifier
 ) -> None:
-    bundle = folder / "bundle"
-    judge = JudgeClassifier(str(folder / "judge"), torch.device("cpu"))
-    out = tmp_path / "calibration"
-    (out / "subject-31-1").mkdir(parents=True)  # of a run that was stopped
-    before = load_bundle(bundle).eeg_encoder.blocks[0].mlp.fc1.weight.clone()
     pipeline = load_bundle(bundle)
+    reader = pipeline.reader
+    sessions = Sessions(DEMO, subject=0, numbers=[100], n_trials=12)
     part = calibration.measure(
-        pipeline,
-        bundle,
-        judge,
-        Sessions(DEMO, subject=0, numbers=[100], n_trials=12),
-        [31, 32],
-        read_epoch_spec(bundle),
-        folder / "clip",
-        Options(steps=1, guidance=1.0, batch=16, seed=5),
-        out,
-        minutes=(1,),
-        config=CONFIG,
+        pipeline, bundle, judge, sessions, [31, 32], read_epoch_spec(bundle), OPTIONS, (1, 5)
     )
     text = json.dumps(part.to_dict(), allow_nan=False)
     assert Part.from_dict(json.loads(text)).markdown() == part.markdown()
     [table] = part.tables
-    assert [row[0] for row in table.rows] == ["0", "1"]
+    assert [row[0] for row in table.rows] == ["0", "1", "5"]
     assert all(len(row) == len(table.header) for row in table.rows)
-    assert table.rows[0][5:] == ["–"] * 3, "nothing was learnt from yet"
-    assert set(part.values) == {"0", "1"}
-    n = part.values["1"]["ours, pictures"]["n"]
-    assert n > 10
-    assert "LDA" not in part.values["1"], "each concept was seen but once"
+    assert table.rows[0][5] == table.rows[1][5] == "–", "each concept was seen once, or never"
+    assert "LDA" in part.values["5"]
+    assert part.values["1"]["ours, pictures"]["n"] > 10
     assert len(part.values["1"]["subjects"]) == 2
-    # The bundle is left as it was; what learnt went on from it, and from nothing.
-    assert torch.equal(pipeline.eeg_encoder.blocks[0].mlp.fc1.weight, before)
-    learnt = {
-        who: calibration._with(pipeline, out / "subject-31-1" / who)
-        for who in (calibration.OURS, calibration.NOTHING)
-    }
-    moved = {
-        who: (each.eeg_encoder.blocks[0].mlp.fc1.weight - before).abs().max().item()
-        for who, each in learnt.items()
-    }
-    assert 0 < moved[calibration.OURS] < 0.02 < moved[calibration.NOTHING]
+    assert pipeline.reader is reader, "the bundle is left as it was"
+
+
+def test_more_minutes_are_learnt_from_an_earlier_session(bundle: Path) -> None:
+    sessions = Sessions(DEMO, subject=0, numbers=[100], n_trials=12)
+    spec = read_epoch_spec(bundle)
+    known, moments, deviation = calibration._learnt(sessions, 31, spec, 2)
+    tested = Sessions(DEMO, 31, [calibration.TESTED], 12).record(spec)["marker-locked"]
+    assert 30 < len(known) <= 40
+    assert 100 < moments.max() < 125
+    np.testing.assert_allclose(known.eeg.std(axis=2), 1, atol=1e-3)
+    assert (deviation > 3).all()
     # Nobody learns from the session that is measured.
-    sources = PreparedSet(out / "subject-31-1" / "set").spec["sources"]
-    assert [(row["subject"], row["session"], row["seconds"]) for row in sources] == [(31, 0, 60.0)]
-    assert calibration.TESTED not in {row["session"] for row in sources}
+    same = np.abs(known.eeg[:, None] - tested.data[None, :5]).max(axis=(2, 3)) < 1e-3
+    assert not same.any()
 
 
-def test_lda_learns_from_the_same_minutes(tmp_path: Path) -> None:
-    sessions = Sessions(DEMO, subject=0, numbers=[100], n_trials=60)
-    spec = EpochSpec(CH_NAMES)
-    data = calibration._prepare(tmp_path, spec, sessions, 31, 8)
-    tested = Sessions(DEMO, 31, [calibration.TESTED], 60).record(spec)["marker-locked"]
-    right = calibration._lda(data, spec, tested)[calibration.LDA]
-    assert right.shape == (len(tested),)
-    assert right.mean() > 0.07, "thrice its chance"
+def test_a_bundle_without_a_population_is_refused(judge: JudgeClassifier, tmp_path: Path) -> None:
+    folder = make_tiny_bundle(tmp_path)
+    sessions = Sessions(DEMO, subject=0, numbers=[100], n_trials=12)
+    with pytest.raises(BundleError, match="no reader and population"):
+        calibration.measure(
+            load_bundle(folder), folder, judge, sessions, [31], read_epoch_spec(folder), OPTIONS
+        )
 
 
 def test_shuffled_labels_are_of_the_same_concepts() -> None:
@@ -110,6 +103,6 @@ def test_shuffled_labels_are_of_the_same_concepts() -> None:
     label = list(range(30))
     some = epochs([3.0 * i for i in label], label, label)
     answers = Answers(np.array(label), np.ones(30), np.array(label))
-    right = calibration._right("ours", answers, some)
+    right = calibration._right(answers, some)
     assert right["ours, pictures"].all()
     assert right["ours, pictures, shuffled"].mean() < 0.2
