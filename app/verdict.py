@@ -58,8 +58,8 @@ def _tempered(right: np.ndarray) -> float:
 
 def shuffled(said: np.ndarray, label: np.ndarray, run: np.ndarray, seed: int = 0) -> Accuracy:
     """Of the same answers to labels that are exchanged within each run."""
-    exchanged = _exchanged(label, run, np.random.default_rng(seed))
-    return accuracy(said == exchanged, exchanged, seed)
+    others = exchanged(label, run, np.random.default_rng(seed))
+    return accuracy(said == others, others, seed)
 
 
 def p_value(
@@ -93,12 +93,13 @@ def _p_of_fold(
     observed = weight[label][said == label].sum()
     as_good = sum(
         bool(weight[other][said == other].sum() >= observed - 1e-9)
-        for other in (_exchanged(label, run, rng) for _ in range(n))
+        for other in (exchanged(label, run, rng) for _ in range(n))
     )
     return (1 + as_good) / (1 + n)
 
 
-def _exchanged(label: np.ndarray, run: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def exchanged(label: np.ndarray, run: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Labels (n,) in another order within each run."""
     out = label.copy()
     for number in np.unique(run):
         places = np.flatnonzero(run == number)

@@ -28,7 +28,7 @@ from app.calibrate import calibrate
 from app.presentation import Trial
 from app.rehearse_session import Sitting, plan_of, record, rehearse_session
 from app.session_epochs import SessionEpochs, read_sessions
-from app.verdict import accuracy, p_value, verdict
+from app.verdict import accuracy, exchanged, p_value, verdict
 from benchmarks.measured import write_section
 from models.training.personal import Epochs, folds, hold_out, methods
 
@@ -96,15 +96,6 @@ class Flattered:
                 f"A session whose classes came in blocks was answered with: “{block}”",
             ]
         )
-
-
-def exchanged(label: np.ndarray, run: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Labels (n,) in another order within each run."""
-    out = label.copy()
-    for number in np.unique(run):
-        places = np.flatnonzero(run == number)
-        out[places] = rng.permutation(label[places])
-    return out
 
 
 def say_of_shuffled(found: SessionEpochs, spec: EpochSpec, n: int, seed: int) -> Counter[str]:
