@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from app.bundle import read_epoch_spec
 from app.errors import SummaryError
@@ -303,9 +304,10 @@ def _save(out: Path, bundle: Path, reader: TemplateReader, report: dict[str, Any
         _write(unfinished / REPORT, report)
         shutil.rmtree(out, ignore_errors=True)
         unfinished.rename(out)
-    except OSError as error:
+    # safetensors tells of a full disk in an error of its own.
+    except (OSError, SafetensorError) as error:
         raise SummaryError(
-            f"The bundle {out} cannot be written ({error.strerror}). Make room, or name another "
+            f"The bundle {out} cannot be written ({error}). Make room, or name another "
             "folder with --out."
         ) from error
 

@@ -6,13 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from typer.testing import CliRunner
 
 from acquisition.epoch_spec import EpochSpec
 from acquisition.simulated_subject import CH_NAMES
 from app.calibrate import Progress, calibrate
 from app.cli import app
-from app.errors import SettingsError
+from app.errors import SettingsError, SummaryError
 from app.personal import REPORT
 from app.session_epochs import read_sessions
 from models.pipeline import EEGToImagePipeline, load_bundle
@@ -106,6 +107,23 @@ def test_a_bundle_of_the_persons_own(bundle, tmp_path):
     torch.testing.assert_close(
         encoded.context, load_bundle(bundle).reader.contexts.data[said], atol=2e-3, rtol=1e-2
     )
+
+
+def test_an_older_bundle_outlives_a_full_disk(bundle, tmp_path, monkeypatch):
+    path = tmp_path / "P06" / "s.xdf"
+    names = ["banana", "guitar"]
+    write_session(path, trials_per_class=12, class_names=names, effect_uv=12.0)
+    calibrate([path], bundle, tmp_path / "out")
+    before = sorted(p.name for p in (tmp_path / "out" / "bundle").iterdir())
+
+    def full(*_args, **_kwargs):
+        raise SafetensorError("No space left on device (os error 28)")
+
+    monkeypatch.setattr(TemplateReader, "save_pretrained", full)
+    with pytest.raises(SummaryError, match=r"No space left.*Make room"):
+        calibrate([path], bundle, tmp_path / "out")
+    assert sorted(p.name for p in (tmp_path / "out" / "bundle").iterdir()) == before
+    load_bundle(tmp_path / "out" / "bundle")
 
 
 @pytest.mark.parametrize(
