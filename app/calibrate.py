@@ -161,10 +161,13 @@ class _Person:
             )
         return ""
 
-    def hold_out(self, candidates: list[Method] | None = None, share: float = 1.0) -> HeldOut:
+    def hold_out(
+        self, candidates: list[Method] | None = None, share: float = 1.0, is_forward: bool = False
+    ) -> HeldOut:
         """Every fold, read by what the others teach."""
         tried = self.candidates if candidates is None else candidates
-        return hold_out(self.epochs, self.n_classes, tried, self._population, self.fold, share)
+        known = self.n_classes, tried, self._population
+        return hold_out(self.epochs, *known, self.fold, share, is_forward)
 
     def curve(self, held_out: HeldOut, seed: int) -> list[dict[str, Any]]:
         """Accuracy by minutes, with the method that was chosen most often."""
@@ -250,7 +253,7 @@ def _report(
     shown = np.unique(label)
     chance = 1 / len(shown)
     ours = accuracy(said == label, label, seed)
-    p = p_value(said, label, run, person.fold, seed=seed)
+    p = p_value(person.hold_out(is_forward=True).said, label, run, person.fold, seed=seed)
     answer = verdict(ours, chance, p)
     confused = []
     for k in shown:

@@ -112,7 +112,8 @@ def say_of_shuffled(found: SessionEpochs, spec: EpochSpec, n: int, seed: int) ->
         label = exchanged(found.label, found.run, rng)
         epochs = Epochs(found.locked, label, found.run)
         named = hold_out(epochs, n_classes, [method], None, fold).said
-        p = p_value(named, label, found.run, fold, seed=int(rng.integers(2**31)))
+        forward = hold_out(epochs, n_classes, [method], None, fold, is_forward=True).said
+        p = p_value(forward, label, found.run, fold, seed=int(rng.integers(2**31)))
         chance = 1 / len(np.unique(label))
         said[verdict(accuracy(named == label, label), chance, p)] += 1
     return said

@@ -184,8 +184,8 @@ class HeldOut:
 
     @property
     def said(self) -> np.ndarray:
-        """(n,) classes."""
-        return np.asarray(self.scores.argmax(axis=1))
+        """(n,) classes; -1 where nothing was said."""
+        return np.where(np.isinf(self.scores).all(axis=1), -1, self.scores.argmax(axis=1))
 
 
 def hold_out(
@@ -195,6 +195,7 @@ def hold_out(
     population: Population | None,
     fold: np.ndarray,
     share: float = 1.0,
+    is_forward: bool = False,
 ) -> HeldOut:
     """Read every fold by what the others teach; the method is chosen on the others, too.
 
@@ -202,11 +203,16 @@ def hold_out(
     ----------
     fold : (n,).
     share : of the training epochs that are used, the first ones of each fold.
+    is_forward : whether only folds before it teach one. Then none is both teacher and pupil of
+        another, and their results are independent where nothing can be learnt. What had no
+        teachers enough keeps scores of minus infinity.
     """
     scores = np.full((len(epochs), n_classes), -np.inf)
     chosen = []
     for number in np.unique(fold):
-        train = (fold != number) & _first(fold, share)
+        train = (fold < number if is_forward else fold != number) & _first(fold, share)
+        if is_forward and not all(can_learn(each, epochs.at(train)) for each in candidates):
+            continue
         best = choose(epochs.at(train), n_classes, candidates, population, fold[train])
         model = fit(best, epochs.at(train), n_classes, population)
         scores[fold == number] = model.scores(epochs.eeg[fold == number])
@@ -257,8 +263,9 @@ def choose(
 
 def can_learn(method: Method, epochs: Epochs) -> bool:
     """Whether there are epochs enough for it."""
-    n = np.bincount(epochs.label)
-    n_classes = int((n > 0).sum())
+    if not len(epochs):
+        return False
+    n_classes = len(np.unique(epochs.label))
     return method.share is not None or (n_classes > 1 and len(epochs) > n_classes)
 
 
