@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from acquisition.ring_buffer import RingBuffer
 from acquisition.source import Chunk, Marker
 from acquisition.stream_info import StreamInfo
 
-__all__ = ["Epoch", "EpochKind", "EpochSpec", "EpochStream", "normalise"]
+__all__ = ["Epoch", "EpochKind", "EpochSpec", "EpochStream", "kinds_of", "normalise"]
 
 EpochKind = Literal["sliding", "marker-locked"]
 
@@ -55,6 +55,15 @@ class Epoch:
     t_first: float
     t_last: float
     marker: Marker | None = None
+
+
+def kinds_of(wanted: str) -> tuple[EpochKind, ...]:
+    """The kinds of epochs that a setting asks for: one, or "auto" for both.
+
+    >>> kinds_of("sliding")
+    ('sliding',)
+    """
+    return tuple(kind for kind in get_args(EpochKind) if wanted in ("auto", kind))
 
 
 def normalise(data: np.ndarray, floor: float = FLOOR_UV) -> np.ndarray:

@@ -6,7 +6,7 @@ Samples come in real time by the session's clock, and do not depend on how they 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ class SimulatedSource:
     speed : 1 is real time.
     lag : seconds after which a sample can be read.
     now, sleep : the session clock.
+    ch_names : electrodes of the headset, some of the subject's.
     """
 
     def __init__(
@@ -40,8 +41,10 @@ class SimulatedSource:
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         lag: float = 0.0,
+        ch_names: Sequence[str] = CH_NAMES,
     ) -> None:
-        self.info = simulated_info(subject)
+        self.info = simulated_info(subject, ch_names)
+        self._rows = [CH_NAMES.index(name) for name in ch_names]
         self._subject, self._speed, self._names = subject, speed, names or {}
         self._now, self._sleep = now, sleep
         self._start, self._lag = now(), lag
@@ -75,7 +78,7 @@ class SimulatedSource:
             self._events += events
         data, self._data = self._data[:, :n], self._data[:, n:]
         index = self._read + np.arange(n)
-        chunk = Chunk(np.ascontiguousarray(data), self._time(index), self._read)
+        chunk = Chunk(np.ascontiguousarray(data[self._rows]), self._time(index), self._read)
         self._read += n
         markers = tuple(self._marker(*e) for e in self._events if e[0] < self._read)
         self._events = [e for e in self._events if e[0] >= self._read]
@@ -96,10 +99,26 @@ class SimulatedSource:
         """Nothing to release."""
 
 
-def simulated_info(subject: SimulatedSubject) -> StreamInfo:
+def simulated_info(subject: SimulatedSubject, ch_names: Sequence[str] = CH_NAMES) -> StreamInfo:
     """What the stream says of itself, down to the difficulty."""
     name = f"simulated, {subject.parameters.difficulty}"
-    return StreamInfo(name, CH_NAMES, SFREQ, "simulated")
+    return StreamInfo(name, tuple(ch_names), SFREQ, "simulated")
+
+
+def check_electrodes(ch_names: Sequence[str]) -> Sequence[str]:
+    """Electrodes that the subject has, each once; none: all.
+
+    Raises
+    ------
+    SourceError
+    """
+    if unknown := [name for name in ch_names if name not in CH_NAMES]:
+        raise SourceError(
+            f"The simulated subject has no electrode {unknown[0]}. It has: {', '.join(CH_NAMES)}."
+        )
+    if len(set(ch_names)) < len(ch_names):
+        raise SourceError("An electrode is named twice. Name each once.")
+    return ch_names or CH_NAMES
 
 
 def named_subject(
@@ -131,7 +150,8 @@ def named_subject(
 def open_simulated(target: str, parameters: dict[str, str], options: SourceOptions) -> Source:
     """Open `simulated:`, with the parameters of `named_subject`, and `shown=page`.
 
-    With that, the subject sees what the page presents and nothing else.
+    With that, the subject sees what the page presents and nothing else. Names of channels say
+    which electrodes the headset has.
     """
     if target:
         raise SourceError(
@@ -146,10 +166,9 @@ def open_simulated(target: str, parameters: dict[str, str], options: SourceOptio
             "presents; leave it out for one who is shown pictures by itself."
         )
     subject = named_subject(texts, LIVE_SESSION, stimuli.values(), looks=not shown)
-    if options.ch_names or options.unit:
-        raise SourceError(
-            "simulated: has fixed electrodes and microvolts; leave --ch-names and --unit out."
-        )
+    if options.unit:
+        raise SourceError("simulated: has microvolts; leave --unit out.")
+    ch_names = check_electrodes(options.ch_names)
     if shown:
         if not stimuli:
             raise SourceError(
@@ -158,5 +177,5 @@ def open_simulated(target: str, parameters: dict[str, str], options: SourceOptio
             )
         from acquisition.simulated_viewer import GuidedSource
 
-        return GuidedSource(subject, stimuli)
-    return SimulatedSource(subject, {c: name for name, c in stimuli.items()})
+        return GuidedSource(subject, stimuli, ch_names=ch_names)
+    return SimulatedSource(subject, {c: name for name, c in stimuli.items()}, ch_names=ch_names)

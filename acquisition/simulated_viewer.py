@@ -9,13 +9,13 @@ timestamps.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from acquisition.simulated import SimulatedSource
-from acquisition.simulated_subject import SFREQ, SimulatedSubject
+from acquisition.simulated_subject import CH_NAMES, SFREQ, SimulatedSubject
 from acquisition.source import Chunk, Marker, Reading
 from acquisition.stimuli import Composition, features
 
@@ -55,6 +55,7 @@ class GuidedSource:
     subject : made with `looks=False`.
     stimuli : what the pictures show, by their names.
     now, sleep : the session clock.
+    ch_names : electrodes of the headset, some of the subject's.
     """
 
     def __init__(
@@ -63,9 +64,11 @@ class GuidedSource:
         stimuli: Mapping[str, Composition],
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        ch_names: Sequence[str] = CH_NAMES,
     ) -> None:
-        self._source = SimulatedSource(subject, now=now, sleep=sleep, lag=LAG)
+        self._source = SimulatedSource(subject, now=now, sleep=sleep, lag=LAG, ch_names=ch_names)
         self.info = self._source.info
+        self._rows = [CH_NAMES.index(name) for name in ch_names]
         self._subject, self._stimuli = subject, stimuli
         self._trials: list[_Trial] = []
         self._n_seen = 0
@@ -121,7 +124,7 @@ class GuidedSource:
         return replace(reading, chunks=chunks, message=self._message)
 
     def _with_responses(self, chunk: Chunk) -> Chunk:
-        evoked = np.zeros(chunk.data.shape)
+        evoked = np.zeros((len(CH_NAMES), chunk.n_times))
         for trial in self._trials:
             end = trial.onset + trial.response.shape[1]
             first, stop = max(chunk.first_sample, trial.onset), min(chunk.end, end)
@@ -132,8 +135,8 @@ class GuidedSource:
         self._trials = [
             t for t in self._trials if t.onset + t.response.shape[1] > chunk.end or not t.is_over
         ]
-        data = chunk.data + evoked * self._subject.gain[:, None]
-        return replace(chunk, data=data.astype(np.float32))
+        evoked *= self._subject.gain[:, None]
+        return replace(chunk, data=(chunk.data + evoked[self._rows]).astype(np.float32))
 
     def close(self) -> None:
         """Nothing to release."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from acquisition.epoch_spec import EpochSpec
-from acquisition.epochs import Epoch, EpochKind, EpochStream
+from acquisition.epochs import Epoch, EpochStream, kinds_of
 from acquisition.montage import Montage
 from acquisition.quality import ElectrodeQuality, QualityMonitor
 from acquisition.source import (
@@ -29,13 +29,15 @@ from app.child import begin_child
 from app.messages import Message, pack
 from app.presentation import stimulus_marker
 from app.recorder import DEPTH
-from app.settings import Settings
+from app.settings import Epochs, Settings
 
 # Seconds that a read waits: how late the end of the session may be noticed.
 READ_TIMEOUT = 0.1
 TELEMETRY_PERIOD = 0.25
 # Seconds of samples in a message of traces, at least; the page draws them at their own pace.
 TRACES_PERIOD = 0.08
+# Pictures are presented until so many seconds after the last one appeared.
+PRESENTED_S = 5.0
 
 
 class Sink(Protocol):
@@ -109,7 +111,7 @@ class Acquisition:
     ----------
     source : connected.
     spec : what the bundle wants.
-    kind : of the epochs that are published.
+    epochs : which are published, see `app.settings`.
     sinks : by topic: "epoch", "traces", "raw", "marker", "telemetry".
     now : the session clock.
     stimuli : what the page presents; its onsets and ends become markers like the source's own.
@@ -128,7 +130,7 @@ class Acquisition:
         self,
         source: Source,
         spec: EpochSpec,
-        kind: EpochKind,
+        epochs: Epochs,
         sinks: dict[str, Sink],
         now: Callable[[], float] = time.monotonic,
         stimuli: Stimuli | None = None,
@@ -142,7 +144,9 @@ class Acquisition:
         self._stimuli, self._outlet = stimuli, outlet
         self._montage = Montage.from_channels(info.ch_names, spec)
         self._has_joined = has_joined
-        self._new_stream = partial(EpochStream, info, spec, self._montage, kinds=(kind,))
+        self._is_auto = epochs == "auto"
+        self._new_stream = partial(EpochStream, info, spec, self._montage, kinds=kinds_of(epochs))
+        self._presented = float("-inf")
         self._stream = self._new_stream()
         # Begun anew, and not cutting yet.
         self._coming: EpochStream | None = None
@@ -204,6 +208,8 @@ class Acquisition:
     def _take_in_markers(self, markers: Sequence[Marker]) -> None:
         for marker in markers:
             self._publish_marker(marker)
+            if marker.label != "offset":
+                self._presented = max(self._presented, marker.timestamp)
         for epoch in self._cut(None, markers):
             self._publish_epoch(epoch)
 
@@ -212,7 +218,12 @@ class Acquisition:
         if self._coming and (newer := self._coming.push(chunk, markers)):
             self._stream, self._coming, epochs = self._coming, None, newer
             self._epochs_began = self._began
-        return epochs
+        return [epoch for epoch in epochs if self._is_wanted(epoch)]
+
+    def _is_wanted(self, epoch: Epoch) -> bool:
+        """While pictures are presented, those that are locked to them tell more."""
+        is_presented = epoch.t_last - self._presented < PRESENTED_S
+        return epoch.kind == "marker-locked" or not (self._is_auto and is_presented)
 
     def _publish_marker(self, marker: Marker) -> None:
         header = {

@@ -18,13 +18,24 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers import ModelMixin
 from safetensors import SafetensorError
 
 from app.bundle import read_epoch_spec
 from app.errors import SummaryError
 from app.personal import REPORT
 from app.session_epochs import SessionEpochs, read_sessions
-from app.verdict import accuracy, growth, p_value, sentence, shuffled, verdict
+from app.verdict import (
+    accuracy,
+    beside_baseline,
+    difference,
+    growth,
+    p_value,
+    sentence,
+    shuffled,
+    verdict,
+)
+from models.drift import Drift
 from models.pipeline import EEGToImagePipeline, load_bundle
 from models.template_reader import TemplateReader
 from models.training.personal import (
@@ -32,13 +43,13 @@ from models.training.personal import (
     Epochs,
     HeldOut,
     Method,
+    baselines,
     choose,
     fit,
     folds,
     hold_out,
     make_reader,
     methods,
-    only_windows,
     scaled,
 )
 from models.training.population import Population
@@ -102,8 +113,7 @@ def calibrate(
     tell(Progress(0.15, "Testing on runs that were held out."))
     held_out = person.hold_out()
     tell(Progress(0.5, "Comparing with a classical decoder."))
-    windows = only_windows(person.candidates)
-    baseline = held_out if windows == person.candidates else person.hold_out(windows)
+    baseline = person.hold_out(person.baselines)
     tell(Progress(0.7, "Finding how much more calibration would help."))
     curve = person.curve(held_out, seed)
     report = _report(found, person, held_out, baseline, curve, seed)
@@ -116,7 +126,8 @@ def calibrate(
         "took_s": round(time.monotonic() - begun, 1),
     }
     if reader:
-        _save(out / "bundle", bundle, reader, report)
+        own = {"reader": reader.half(), "drift": person.drift(spec.hop)}
+        _save(out / "bundle", bundle, own, report)
     _write(out / REPORT, report)
     tell(Progress(1.0, report["sentence"]))
     return report
@@ -145,6 +156,7 @@ class _Person:
             self._population = scaled(population, found.matrix, found.deviation)
         n_times = found.locked.shape[2]
         self.candidates = methods(n_times, onset, sfreq, self._population)
+        self.baselines = baselines(n_times, onset, sfreq)
 
     @property
     def cannot_be_painted(self) -> str:
@@ -201,6 +213,11 @@ class _Person:
         self._weigh(reader, held_out)
         return reader
 
+    def drift(self, hop: int) -> Drift:
+        """What live epochs are compared with."""
+        drift: Drift = Drift.of(self.epochs.eeg, hop)
+        return drift
+
     def _weigh(self, reader: TemplateReader, held_out: HeldOut) -> None:
         label = torch.from_numpy(self.epochs.label)
         said, odds = self._encode(self.epochs.eeg, True)
@@ -255,6 +272,7 @@ def _report(
     ours = accuracy(said == label, label, seed)
     p = p_value(person.hold_out(is_forward=True).said, label, run, person.fold, seed=seed)
     answer = verdict(ours, chance, p)
+    less = difference(said == label, baseline.said == label, label, seed)
     confused = []
     for k in shown:
         others = said[(label == k) & (said != k)]
@@ -282,6 +300,8 @@ def _report(
         "accuracy": ours.to_dict(),
         "shuffled": shuffled(said, label, run, seed).to_dict(),
         "baseline": accuracy(baseline.said == label, label, seed).to_dict(),
+        "less_baseline": less.to_dict(),
+        "beside_baseline": beside_baseline(less),
         "p_value": p,
         "methods": [str(method) for method in held_out.chosen],
         "learning_curve": curve,
@@ -290,16 +310,17 @@ def _report(
     }
 
 
-def _save(out: Path, bundle: Path, reader: TemplateReader, report: dict[str, Any]) -> None:
-    """A bundle whose reader is the person's and whose everything else is the painter's."""
+def _save(out: Path, bundle: Path, own: dict[str, ModelMixin], report: dict[str, Any]) -> None:
+    """A bundle some of whose parts are the person's own, and everything else the painter's."""
     try:
         # Beside the older one, which stays whole until this one is.
         unfinished = out.with_name(f".{out.name}.part")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700, parents=True)
-        reader.half().save_pretrained(unfinished / "reader")
         index = json.loads((bundle / "model_index.json").read_text(encoding="utf-8"))
-        index["reader"] = ["models.template_reader", "TemplateReader"]
+        for name, part in own.items():
+            part.save_pretrained(unfinished / name)
+            index[name] = [type(part).__module__, type(part).__name__]
         (unfinished / "model_index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
         for path in sorted(bundle.iterdir()):
             if not (unfinished / path.name).exists() and path.suffix != ".md":

@@ -41,12 +41,12 @@ SOURCE = ("ch_names", "unit", "known_peers")
 
 
 @app.command()
-@takes_settings(*PAGE, epochs="marker-locked")
+@takes_settings(*PAGE)
 def demo(settings: Settings) -> None:
     """Show the simulated subject's EEG as pictures, in the browser.
 
     The decoder is told when a picture appears, never which. With --epochs sliding it is
-    not told that either, and is right far less often.
+    not told that either, and is right less often.
     """
     from app.serve import serve
 

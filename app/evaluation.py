@@ -92,7 +92,18 @@ def open_painter(settings: Settings, folder: Path) -> KeyframePainter:
 def options_of(
     settings: Settings, folder: Path, painter: KeyframePainter, data: PreparedSet, wanted: Wanted
 ) -> Options:
-    """How a bundle in `folder` is evaluated on a set."""
+    """How a bundle in `folder` is evaluated on a set.
+
+    Raises
+    ------
+    SettingsError
+        Epochs of two kinds would be mixed.
+    """
+    if settings.epochs == "auto":
+        raise SettingsError(
+            "Figures are of epochs of one kind: here --epochs expects sliding or marker-locked, "
+            "not 'auto'."
+        )
     return Options(
         steps=painter.num_inference_steps if wanted.steps is None else wanted.steps,
         guidance=painter.guidance_scale if wanted.guidance is None else wanted.guidance,

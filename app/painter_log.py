@@ -33,7 +33,7 @@ class Begun:
     ----------
     began : session time that names the stream of epochs which it follows from now on; a segment
         of the recording has the same.
-    epochs : which of them (`app.settings`).
+    epochs : which of them it is given (`app.settings`).
     bundle, bundle_sha256 : name of its folder (a path may hold a person's), and digest of all its
         files.
     seed, threads, device : of the painter.
@@ -57,9 +57,11 @@ class Aimed:
     Attributes
     ----------
     first_sample : of the epoch, on the grid of the bundle's rate.
+    is_locked : whether it is a marker-locked one.
     """
 
     first_sample: int
+    is_locked: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +92,8 @@ _NAMES = {kind: name for name, kind in _KINDS.items()}
 def event_to_dict(event: Event) -> dict[str, Any]:
     """An event as JSON values.
 
-    >>> event_to_dict(Aimed(640))
-    {'what': 'aimed', 'first_sample': 640}
+    >>> event_to_dict(Aimed(640, False))
+    {'what': 'aimed', 'first_sample': 640, 'is_locked': False}
     """
     return {"what": _NAMES[type(event)], **asdict(event)}
 

@@ -19,7 +19,8 @@ REPORT = "report.json"
 FIELDS = {
     "honesty", "sentence", "verdict", "warnings", "electrodes", "minutes", "n_trials",
     "n_dropped", "dropped", "n_runs", "classes", "chance", "accuracy", "shuffled", "baseline",
-    "p_value", "learning_curve", "more", "per_class", "bundle", "no_bundle",
+    "less_baseline", "beside_baseline", "p_value", "learning_curve", "more", "per_class",
+    "bundle", "no_bundle",
 }  # fmt: skip
 
 

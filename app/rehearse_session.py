@@ -8,18 +8,17 @@ the same numbers give the same file.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from acquisition.epoch_spec import EpochSpec
+from acquisition.errors import SourceError
+from acquisition.simulated import check_electrodes
 from acquisition.simulated_subject import CH_NAMES, LIVE_SESSION, SimulatedSubject
 from acquisition.simulated_viewer import GuidedSource
 from acquisition.simulation_parameters import DIFFICULTIES, SimulationParameters
-from acquisition.source import Marker, Reading
 from acquisition.stimuli import Composition, read_stimuli
 from app.acquire import Acquisition, Sink
 from app.bundle import find_stimuli, read_epoch_spec
@@ -45,14 +44,10 @@ def to_electrodes(text: str) -> tuple[str, ...]:
     ('O1', 'O2', 'Oz')
     """
     names = tuple(name.strip() for name in text.split(",") if name.strip())
-    if unknown := [name for name in names if name not in CH_NAMES]:
-        raise SettingsError(
-            f"--electrodes: the simulated subject has no {unknown[0]}. It has: "
-            f"{', '.join(CH_NAMES)}."
-        )
-    if len(set(names)) < len(names):
-        raise SettingsError("--electrodes names an electrode twice. Name each once.")
-    return names or CH_NAMES
+    try:
+        return tuple(check_electrodes(names))
+    except SourceError as error:
+        raise SettingsError(f"--electrodes: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +106,7 @@ def present(
     subject = SimulatedSubject(
         sitting.subject, sitting.session, sitting.seed, sitting.parameters, looks=False
     )
-    source = _Headset(GuidedSource(subject, stimuli, clock, lambda _: None), sitting.ch_names)
+    source = GuidedSource(subject, stimuli, clock, lambda _: None, sitting.ch_names)
     topics = ("epoch", "traces", "raw", "marker", "telemetry")
     sinks: dict[str, Sink] = dict.fromkeys(topics, _Sink(take))
     acquisition = Acquisition(source, spec, "marker-locked", sinks, clock, page)
@@ -279,26 +274,3 @@ class _Sink:
 
     def send(self, message: bytes) -> None:
         self.take(unpack(message))
-
-
-class _Headset:
-    """A guided source with some of its electrodes."""
-
-    def __init__(self, source: GuidedSource, ch_names: Sequence[str]) -> None:
-        self._source = source
-        self._rows = [source.info.ch_names.index(name) for name in ch_names]
-        self.info = replace(source.info, ch_names=tuple(ch_names))
-
-    def see(self, marker: Marker) -> None:
-        self._source.see(marker)
-
-    def read(self, timeout: float, n_due: int | None = None, /) -> Reading:
-        reading = self._source.read(timeout, n_due)
-        chunks = tuple(
-            replace(chunk, data=np.ascontiguousarray(chunk.data[self._rows]))
-            for chunk in reading.chunks
-        )
-        return replace(reading, chunks=chunks)
-
-    def close(self) -> None:
-        self._source.close()

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from acquisition.epoch_spec import EpochSpec
-from acquisition.epochs import Epoch, EpochKind, EpochStream
+from acquisition.epochs import Epoch, EpochKind, EpochStream, kinds_of
 from acquisition.montage import Montage
 from acquisition.source import Marker
 from app.bundle import find_bundle, find_stimuli, read_epoch_spec
@@ -168,11 +168,11 @@ def _painted_again(session: RecordedSession, bundle: Path, device: str) -> Itera
         if painter is None or epochs is None:
             continue
         if isinstance(event, Aimed):
-            epoch = epochs.find(event.first_sample)
+            epoch = epochs.find(event)
             if epoch is None:
                 epochs = None
             else:
-                painter.aim(epoch, epochs.is_locked)
+                painter.aim(epoch, event.is_locked)
         elif isinstance(event, Stepped):
             ladder.tell(event.rung)
             frame = painter.step(event.dt)
@@ -188,27 +188,29 @@ class _Epochs:
         self, segment: Segment, markers: Sequence[Marker], bundle: Path, epochs: str
     ) -> None:
         self.honesty = segment.honesty
-        self.is_locked = epochs != "sliding"
-        kind: EpochKind = "sliding" if epochs == "sliding" else "marker-locked"
-        self._epochs = _cut(segment, markers, read_epoch_spec(bundle), kind)
-        self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._epochs = _cut(segment, markers, read_epoch_spec(bundle), kinds_of(epochs))
+        self._kept: OrderedDict[Aimed, np.ndarray] = OrderedDict()
         self._newest = -1
 
-    def find(self, first_sample: int) -> np.ndarray | None:
-        """The epoch that begins there, if the recording has it."""
-        while self._newest < first_sample and (epoch := next(self._epochs, None)):
+    def find(self, aimed: Aimed) -> np.ndarray | None:
+        """The epoch that was taken, if the recording has it."""
+        # Epochs of both kinds may begin at one sample.
+        while aimed not in self._kept and self._newest <= aimed.first_sample:
+            epoch = next(self._epochs, None)
+            if epoch is None:
+                break
             self._newest = epoch.first_sample
-            self._kept[epoch.first_sample] = epoch.data
+            self._kept[Aimed(epoch.first_sample, epoch.kind == "marker-locked")] = epoch.data
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
-        return self._kept.get(first_sample)
+        return self._kept.get(aimed)
 
 
 def _cut(
-    segment: Segment, markers: Sequence[Marker], spec: EpochSpec, kind: EpochKind
+    segment: Segment, markers: Sequence[Marker], spec: EpochSpec, kinds: Sequence[EpochKind]
 ) -> Iterator[Epoch]:
     info = segment.info
-    stream = EpochStream(info, spec, Montage.from_channels(info.ch_names, spec), kinds=(kind,))
+    stream = EpochStream(info, spec, Montage.from_channels(info.ch_names, spec), kinds=kinds)
     waiting = iter([*markers, None])
     marker = next(waiting)
     for chunk in segment.chunks():

@@ -248,6 +248,7 @@ class SessionState:
             "bundle_says": self._bundle_says,
             "fidelity": acquisition.get("fidelity"),
             "fidelity_text": acquisition.get("fidelity_text", ""),
+            "drift": self._worker.get("drift"),
             "children": self._children or self.health(t)[1],
             "sentence": self.sentence,
             "quality": acquisition.get("quality", []),

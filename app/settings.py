@@ -28,7 +28,7 @@ VARIABLES = {
     f"{PREFIX}LSL_SESSION": "Keeps LSL on this machine, in a session of this name (for tests).",
 }
 
-EpochKind = Literal["sliding", "marker-locked"]
+Epochs = Literal["auto", "sliding", "marker-locked"]
 Unit = Literal["", "uV", "mV", "V", "nV"]
 Device = Literal["auto", "cpu", "cuda"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -66,9 +66,10 @@ class Settings:
         "Hosts that are asked for LSL streams besides multicast, as 10.0.0.2,lab-pc.",
     ] = ()
     epochs: Annotated[
-        EpochKind,
-        "What is painted: sliding windows, or epochs locked to the onset markers (as in demo).",
-    ] = "sliding"
+        Epochs,
+        "What is painted: epochs locked to the onset markers, sliding windows, or, as auto, those "
+        "while pictures are presented and these while none are.",
+    ] = "auto"
     seed: Annotated[int, "Seed of the painter; the same seed and EEG give the same picture."] = 0
     threads: Annotated[int, "CPU threads of the worker; 0 leaves one core to the others."] = 0
     device: Annotated[Device, "Where the worker computes."] = "auto"

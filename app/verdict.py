@@ -17,6 +17,8 @@ N_PERMUTATIONS = 1999
 N_BOOTSTRAP = 2000
 # Of the way from chance to always right, which the interval's lower end must have gone.
 ENOUGH = 0.1
+# So much worse than LDA a decoder may be at most, by the interval's lower end.
+WORSE = -0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,11 @@ class Accuracy:
         return asdict(self)
 
     def __str__(self) -> str:
-        return f"{self.value:.0%} ({self.low:.0%} to {self.high:.0%})"
+        return f"{self:.0%}"
+
+    def __format__(self, form: str) -> str:
+        form = form or ".0%"
+        return f"{self.value:{form}} ({self.low:{form}} to {self.high:{form}})"
 
 
 def accuracy(right: np.ndarray, label: np.ndarray, seed: int = 0) -> Accuracy:
@@ -55,6 +61,22 @@ def accuracy(right: np.ndarray, label: np.ndarray, seed: int = 0) -> Accuracy:
 def _tempered(right: np.ndarray) -> float:
     # Always right of few is not right for certain (Jeffreys).
     return float((right.sum() + 0.5) / (len(right) + 1))
+
+
+def difference(ours: np.ndarray, other: np.ndarray, label: np.ndarray, seed: int = 0) -> Accuracy:
+    """How much more is right of `ours` than of `other`, (n,) bool each, of the same trials."""
+    rng = np.random.default_rng(seed)
+    drawn, values = [], []
+    for k in np.unique(label):
+        more = ours[label == k].astype(int) - other[label == k]
+        n_better, n_same, n_worse = (int((more == sign).sum()) for sign in (1, 0, -1))
+        # n draws of n trials; that none differed of few is not for certain either (Jeffreys).
+        tempered = np.array([n_better, n_same, n_worse]) + 0.5
+        times = rng.multinomial(len(more), tempered / tempered.sum(), N_BOOTSTRAP)
+        drawn.append((times[:, 0] - times[:, 2]) / len(more))
+        values.append(more.mean())
+    low, high = np.quantile(np.mean(drawn, axis=0), (0.025, 0.975))
+    return Accuracy(float(np.mean(values)), float(low), float(high))
 
 
 def shuffled(said: np.ndarray, label: np.ndarray, run: np.ndarray, seed: int = 0) -> Accuracy:
@@ -136,6 +158,13 @@ def sentence(said: Verdict, found: Accuracy, chance: float, n_classes: int) -> s
     )
 
 
+def beside_baseline(less: Accuracy) -> str:
+    """What the difference to LDA means."""
+    if less.low >= WORSE:
+        return f"Beside LDA: {less:+.1%}, not worse."
+    return f"Beside LDA: {less:+.1%}; it may be worse than LDA by more than {-WORSE:.0%}."
+
+
 def growth(curve: list[dict[str, Any]], chance: float) -> str:
     """What more minutes would bring, by a learning curve whose last point has all of them."""
     if len(curve) < 2:
@@ -160,7 +189,8 @@ def in_words(report: Mapping[str, Any]) -> str:
     lines += report["dropped"]
     lines += [
         f"Held out: {shown['accuracy']}; shuffled EEG {shown['shuffled']}; LDA "
-        f"{shown['baseline']}; chance {report['chance']:.1%}; p = {report['p_value']:.4f}.",
+        f"{shown['baseline']}; chance {report['chance']:.1%}; p = {report['p_value']:.2g}.",
+        report["beside_baseline"],
         report["more"],
         report["no_bundle"] or f"Watch with it: phosphene serve --bundle {report['bundle']}",
     ]

@@ -50,6 +50,8 @@ class Decoded(Protocol):
     def is_sure(self) -> bool: ...
     @property
     def encode_ms(self) -> float: ...
+    @property
+    def drift(self) -> tuple[float, float] | None: ...
 
 
 class Frame(Protocol):
@@ -147,6 +149,7 @@ class Report:
             "epochs_dropped": 0,
             "encode_ms": None,
             "paint_ms": None,
+            "drift": None,
         }
 
     def set(self, **values: Any) -> None:
@@ -264,15 +267,16 @@ class Worker:
         eeg = np.frombuffer(epoch.payload, np.float32).reshape(shape).copy()
         if header["began"] != self._began:
             self._begin(header["began"])
+        is_locked = header["kind"] == "marker-locked"
         try:
-            self._decoded = self._painter.aim(eeg, header["kind"] == "marker-locked")
+            self._decoded = self._painter.aim(eeg, is_locked)
         except EpochShapeError as error:
             self._report.set(message=str(error))
             return
-        self._report.set(message="", encode_ms=self._decoded.encode_ms)
+        self._report.set(message="", encode_ms=self._decoded.encode_ms, drift=self._decoded.drift)
         self._epoch, self._is_used = {**header, "t_encoded": self._clock()}, False
         if self._log:
-            self._log.add(Aimed(header["first_sample"]))
+            self._log.add(Aimed(header["first_sample"], is_locked))
 
     def _begin(self, began: float) -> None:
         """Paint anew: what is recorded begins with these epochs, and nothing before is known."""

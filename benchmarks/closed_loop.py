@@ -38,7 +38,7 @@ from benchmarks.measured import write_section
 from models.keyframes import KeyframePainter
 from models.pipeline import EEGToImagePipeline
 from models.training.metrics import Score
-from models.training.personal import Epochs, choose, fit, folds, methods
+from models.training.personal import Epochs, baselines, choose, fit, folds
 from models.training.scorers import Classifier, JudgeClassifier
 from models.training.trials import Options
 
@@ -163,7 +163,7 @@ def learn_lda(trained: Watched, test: Watched, spec: EpochSpec, n_classes: int) 
     """What LDA of window means names in the test, (n,); its windows are chosen across runs."""
     epochs = Epochs(trained.eeg, trained.label, trained.run)
     onset = round(-spec.tmin * spec.sfreq)
-    candidates = methods(spec.n_times, onset, spec.sfreq, None)
+    candidates = baselines(spec.n_times, onset, spec.sfreq)
     method = choose(epochs, n_classes, candidates, None, folds(trained.run))
     scores = fit(method, epochs, n_classes, None).scores(test.eeg)
     return np.asarray(scores.argmax(axis=1))

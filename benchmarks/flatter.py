@@ -30,7 +30,7 @@ from app.rehearse_session import Sitting, plan_of, record, rehearse_session
 from app.session_epochs import SessionEpochs, read_sessions
 from app.verdict import accuracy, exchanged, p_value, verdict
 from benchmarks.measured import write_section
-from models.training.personal import Epochs, folds, hold_out, methods
+from models.training.personal import Epochs, baselines, folds, hold_out
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "calibration.md"
@@ -103,7 +103,7 @@ def say_of_shuffled(found: SessionEpochs, spec: EpochSpec, n: int, seed: int) ->
     onset = round(-spec.tmin * spec.sfreq)
     # The one with the fewest features: a choice among several is nested and gains nothing.
     method = min(
-        methods(spec.n_times, onset, spec.sfreq, None),
+        baselines(spec.n_times, onset, spec.sfreq),
         key=lambda m: m.windows.end / m.windows.width if m.windows else np.inf,
     )
     rng = np.random.default_rng(seed)

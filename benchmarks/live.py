@@ -13,8 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -86,13 +86,14 @@ def summarise(drawn: Sequence[Sequence[float]], latency: dict[str, float]) -> Se
     )
 
 
-def watch(arguments: Sequence[str], seconds: float) -> Seen:
-    """Run `phosphene serve` with these arguments, and watch it in Chromium.
+@contextmanager
+def chromium_page() -> Iterator[Any]:
+    """A page of Chromium.
 
     Raises
     ------
     SystemExit
-        Playwright or Chromium is missing, or the session did not begin; in a sentence.
+        Playwright or Chromium is missing; in a sentence.
     """
     try:
         from playwright.sync_api import sync_playwright
@@ -101,6 +102,20 @@ def watch(arguments: Sequence[str], seconds: float) -> Seen:
     browser = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if browser is None:
         raise SystemExit("There is no Chromium. Run make test once, or install it.")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser, args=list(FLAGS))
+        yield chromium.new_page(viewport={"width": 1280, "height": 720})
+        chromium.close()
+
+
+def watch(arguments: Sequence[str], seconds: float) -> Seen:
+    """Run `phosphene serve` with these arguments, and watch it in Chromium.
+
+    Raises
+    ------
+    SystemExit
+        Playwright or Chromium is missing, or the session did not begin; in a sentence.
+    """
     with tempfile.TemporaryDirectory() as folder:
         summary = Path(folder) / "summary.json"
         command = [sys.executable, "-m", "app", "serve", "--no-open-browser", "--port", "0"]
@@ -111,9 +126,7 @@ def watch(arguments: Sequence[str], seconds: float) -> Seen:
             address = next(filter(None, map(_address, session.stdout)), None)
             if address is None:
                 raise SystemExit("The session did not begin; it said why.")
-            with sync_playwright() as playwright:
-                chromium = playwright.chromium.launch(executable_path=browser, args=list(FLAGS))
-                page = chromium.new_page(viewport={"width": 1280, "height": 720})
+            with chromium_page() as page:
                 page.add_init_script(path=SCRIPT)
                 page.goto(address)
                 page.get_by_role("dialog").get_by_role("button").click()
@@ -125,7 +138,6 @@ def watch(arguments: Sequence[str], seconds: float) -> Seen:
                 page.wait_for_timeout(1e3 * max(0.0, left - 60 + SETTLING))
                 memory.append(_memory_mb(session.pid))
                 every = page.evaluate("drawn")
-                chromium.close()
             session.wait()
         latency = json.loads(summary.read_text(encoding="utf-8"))["latency_ms"]["drawn"]
     # The page's clock is the system's; samples are stamped by the session's.

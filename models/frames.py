@@ -22,11 +22,14 @@ class Decoded:
     concepts : (name, confidence), the likeliest first; empty for a bundle without concepts.
     is_sure : whether the EEG is that of someone who sees something, so that there is an answer.
     encode_ms : time for EEG to conditioning.
+    drift : how far the EEG has moved since calibration, and how far it did then; None for a bundle
+        that is nobody's own.
     """
 
     concepts: list[tuple[str, float]]
     is_sure: bool
     encode_ms: float
+    drift: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ class Painter(Protocol):
 def read(
     pipeline: EEGToImagePipeline, eeg: np.ndarray, is_locked: bool = True
 ) -> tuple[Conditioning, Decoded]:
-    """Read an epoch (n_channels, n_times), float32.
+    """Read an epoch (n_channels, n_times), float32; a bundle of a person's own follows its drift.
 
     Parameters
     ----------
@@ -96,6 +99,10 @@ def read(
         The epoch is not what the bundle was made for.
     """
     begun = time.perf_counter()
+    follower, drift = pipeline.drift, None
+    if follower is not None:
+        eeg = follower.follow(eeg, is_locked)
+        drift = follower.amount, float(follower.config.usual)
     encoded = pipeline.encode(torch.from_numpy(eeg)[None], is_locked)
     concepts: list[tuple[str, float]] = []
     if encoded.probabilities is not None:
@@ -106,4 +113,4 @@ def read(
         ]
     encode_ms = 1e3 * (time.perf_counter() - begun)
     conditioning = Conditioning(encoded.context, encoded.time_embedding)
-    return conditioning, Decoded(concepts, bool(encoded.is_sure[0]), encode_ms)
+    return conditioning, Decoded(concepts, bool(encoded.is_sure[0]), encode_ms, drift)

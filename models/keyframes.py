@@ -89,6 +89,8 @@ class KeyframePainter:
     def restart(self) -> None:
         """Forget the epoch that waits; see `models.frames.Painter`."""
         self._waiting = None
+        if self.pipeline.drift is not None:
+            self.pipeline.drift.restart()
 
     def aim(self, eeg: np.ndarray, is_locked: bool = True) -> Decoded:
         """Take an epoch; see `models.frames.Painter`."""

@@ -97,6 +97,8 @@ class StreamPainter:
 
     def restart(self) -> None:
         """Forget every epoch and frame; see `models.frames.Painter`."""
+        if self._pipeline.drift is not None:
+            self._pipeline.drift.restart()
         self._follower: Follower | None = None
         # An epoch that no anchor was painted of yet.
         self._target: Conditioning | None = None

@@ -18,6 +18,7 @@ from PIL import Image
 from models.bundle_files import check_bundle
 from models.concepts import ConceptTable
 from models.conditioner import EEGConditioner
+from models.drift import Drift
 from models.eeg_encoder import EEGEncoder
 from models.errors import BundleError
 from models.ip_adapter import ImageAdapter, empty_context, uninstall
@@ -81,10 +82,11 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
     image_adapter : which lets the U-Net paint by the EEG's CLIP embedding; None: by the
         conditioner's context, as DreamDiffusion. It is installed in the U-Net here.
     reader : templates that the concept is read by beside the encoder, or None.
+    drift : follows a person's EEG from one epoch to the next, in live use, or None.
     """
 
     # diffusers adds lists to it
-    _optional_components: ClassVar = ["concepts", "image_adapter", "reader"]
+    _optional_components: ClassVar = ["concepts", "image_adapter", "reader", "drift"]
     model_cpu_offload_seq = "eeg_encoder->conditioner->unet->vae"
 
     def __init__(
@@ -97,6 +99,7 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         concepts: ConceptTable | None = None,
         image_adapter: ImageAdapter | None = None,
         reader: TemplateReader | None = None,
+        drift: Drift | None = None,
     ) -> None:
         super().__init__()
         if image_adapter is not None:
@@ -110,6 +113,7 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
             concepts=concepts,
             image_adapter=image_adapter,
             reader=reader,
+            drift=drift,
         )
 
     @property

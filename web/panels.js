@@ -121,6 +121,8 @@ export class Panels {
     const fidelity = state.fidelity === null ? "" : `${Math.round(100 * state.fidelity)} %`;
     write("fidelity", fidelity || "not known yet");
     write("fidelity-text", state.fidelity_text);
+    byId("drift-row").hidden = state.drift === null;
+    if (state.drift) write("drift", `${percent(state.drift[0])} (${percent(state.drift[1])} is usual)`);
     this.#showSeen(state.seen);
     this.#head.show(state.quality);
     this.#showQuality(state.quality);

@@ -20,6 +20,7 @@ import { byId, write } from "./panels.js";
  * @property {Accuracy} accuracy
  * @property {Accuracy} shuffled
  * @property {Accuracy | null} baseline
+ * @property {string} beside_baseline
  * @property {number} p_value
  * @property {{minutes: number, n_trials: number, accuracy: Accuracy}[]} learning_curve
  * @property {string} more
@@ -187,6 +188,7 @@ export function showReport(report, subject, command) {
   showBars(report);
   const p = report.p_value < 0.001 ? "less than once in 1000 times" : `in ${percent(report.p_value)} of cases`;
   write("p-value", `Guessing alone would do as well ${p}. Bars are shares of trials in runs that were held out; lines on them are 95 % intervals.`);
+  write("beside-baseline", report.beside_baseline);
   showCurve(report);
   showClasses(report);
   list("dropped", report.dropped);

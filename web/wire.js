@@ -60,6 +60,7 @@ const PREFIX = 8;
  * @property {string} bundle_says what everyone must know of it, or ""
  * @property {number | null} fidelity 0 to 1
  * @property {string} fidelity_text
+ * @property {[number, number] | null} drift since calibration, and the usual one then; as shares
  * @property {string} sentence
  * @property {Quality[]} quality
  * @property {Seen | null} seen

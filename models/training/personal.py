@@ -7,7 +7,6 @@ from readers that never saw it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +21,8 @@ from models.training.templates import discriminant, features_of, means_of, ridge
 # Shares of the population's noise in a person's; the rest is their own.
 SHARES = (1.0, 0.7, 0.4)
 RIDGE = 5e-3
+# Seconds of a window of a committee's members.
+COMMITTEE_S = 0.03
 # Windows before a picture at which sliding ones may begin.
 BEFORE = 10
 # A class that was never shown is not named.
@@ -60,18 +61,25 @@ class Method:
     ----------
     share : of the population's noise, for a reader that believes the population; None: none is.
     windows : whose means LDA reads, for one that does not.
+    is_stationary : whether its noise is taken to be the same at every time; see `stationary`.
+    members : methods with windows whose scores are averaged, for a committee.
     """
 
     share: float | None = None
     windows: Windows | None = None
+    is_stationary: bool = False
+    members: tuple[Method, ...] = ()
 
     def __str__(self) -> str:
         if self.share is not None:
             return f"responses of other subjects as a prior, {self.share:.0%} of their noise"
+        if self.members:
+            return f"the mean of {', '.join(map(str, self.members))}"
         assert self.windows is not None
         w = self.windows
         baseline = ", less the baseline" if w.n_baseline else ""
-        return f"LDA of means of {w.width} samples, {w.start} to {w.end}{baseline}"
+        noise = ", stationary noise" if self.is_stationary else ""
+        return f"LDA of means of {w.width} samples, {w.start} to {w.end}{baseline}{noise}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,19 +106,30 @@ class Linear:
 
 
 def methods(n_times: int, onset: int, sfreq: float, population: Population | None) -> list[Method]:
-    """What is tried: the population believed to several degrees, and LDA of several windows.
+    """What is tried: the population believed to several degrees, and a committee of LDA.
 
     Parameters
     ----------
     onset : sample of an epoch at which the picture appears.
     """
-    found = [Method(share) for share in SHARES] if population else []
-    for seconds in (0.03, 0.06):
-        for end in (onset + (n_times - onset) // 2, n_times):
-            for n_baseline in (0, onset) if onset else (0,):
-                width = max(1, round(seconds * sfreq))
-                found.append(Method(windows=Windows(onset, end, width, n_baseline)))
-    return found
+    width = max(1, round(COMMITTEE_S * sfreq))
+    committee = tuple(
+        Method(windows=Windows(onset, end, width), is_stationary=is_stationary)
+        for end in (onset + (n_times - onset) // 2, n_times)
+        for is_stationary in (False, True)
+    )
+    of_others = [Method(share) for share in SHARES] if population else []
+    return [*of_others, Method(members=committee)]
+
+
+def baselines(n_times: int, onset: int, sfreq: float) -> list[Method]:
+    """What a user would try first: LDA of several windows; parameters as `methods`."""
+    return [
+        Method(windows=Windows(onset, end, max(1, round(seconds * sfreq)), n_baseline))
+        for seconds in (0.03, 0.06)
+        for end in (onset + (n_times - onset) // 2, n_times)
+        for n_baseline in ((0, onset) if onset else (0,))
+    ]
 
 
 def fit(method: Method, epochs: Epochs, n_classes: int, population: Population | None) -> Linear:
@@ -120,8 +139,12 @@ def fit(method: Method, epochs: Epochs, n_classes: int, population: Population |
     ----------
     population : as the person's electrodes see it, in the epochs' units.
     """
+    if method.members:
+        found = [fit(member, epochs, n_classes, None) for member in method.members]
+        weights = np.mean([each.weights for each in found], axis=0)
+        return Linear(weights, np.mean([each.constants for each in found], axis=0), 1)
     if method.share is None:
-        return _fit_windows(method.windows, epochs, n_classes)
+        return _fit_windows(method, epochs, n_classes)
     assert population is not None
     means = means_of(epochs.eeg, population.width)
     own = Responses.of(means, epochs.label, n_classes)
@@ -140,7 +163,8 @@ def fit(method: Method, epochs: Epochs, n_classes: int, population: Population |
     return Linear(*discriminant(centres, covariance), population.width, known, covariance)
 
 
-def _fit_windows(windows: Windows | None, epochs: Epochs, n_classes: int) -> Linear:
+def _fit_windows(method: Method, epochs: Epochs, n_classes: int) -> Linear:
+    windows = method.windows
     assert windows is not None
     n_channels, n_times = epochs.eeg.shape[1:]
     features = windows(epochs.eeg).astype(np.float64)
@@ -150,7 +174,10 @@ def _fit_windows(windows: Windows | None, epochs: Epochs, n_classes: int) -> Lin
     rest = features - centres[place]
     deviation = np.maximum(rest.std(axis=0), 1e-9)
     shrunk, _ = ledoit_wolf(rest / deviation, assume_centered=True)
-    weights, constants = discriminant(centres, shrunk * np.outer(deviation, deviation))
+    covariance = shrunk * np.outer(deviation, deviation)
+    if method.is_stationary:
+        covariance = stationary(covariance, n_channels)
+    weights, constants = discriminant(centres, covariance)
     # Window means are linear in the samples, so are the discriminants.
     of_one = windows(np.eye(n_times)[:, None])
     by_channel = weights.reshape(len(weights), n_channels, -1) @ of_one.T
@@ -159,6 +186,28 @@ def _fit_windows(windows: Windows | None, epochs: Epochs, n_classes: int) -> Lin
     out[classes] = by_channel.reshape(len(weights), -1)
     level[classes] = constants
     return Linear(out, level, 1)
+
+
+def stationary(covariance: np.ndarray, n_channels: int) -> np.ndarray:
+    """The covariance of windows whose noise is the same at all times, so of far fewer numbers.
+
+    Block-Toeplitz LDA of Sosulski and Tangermann 2022 (doi:10.1088/1741-2552/ac9c98): blocks of
+    the same lag are averaged, and tapered by the lag, which keeps the matrix positive definite.
+
+    Parameters
+    ----------
+    covariance : (n_channels * n_windows, n_channels * n_windows), windows of a channel together.
+    """
+    n_windows = len(covariance) // n_channels
+    blocks = covariance.reshape(n_channels, n_windows, n_channels, n_windows)
+    out = np.zeros_like(blocks)
+    for lag in range(n_windows):
+        first = np.arange(n_windows - lag)
+        # Advanced indices with a slice between come first: (n, n_channels, n_channels).
+        block = blocks[:, first, :, first + lag].sum(axis=0) / n_windows
+        out[:, first, :, first + lag] = block
+        out[:, first + lag, :, first] = block.T
+    return out.reshape(covariance.shape)
 
 
 def folds(run: np.ndarray) -> np.ndarray:
@@ -274,11 +323,6 @@ def balanced(right: np.ndarray, label: np.ndarray) -> float:
     n = np.bincount(label)
     of_class = np.bincount(label, weights=right)[n > 0] / n[n > 0]
     return float(of_class.mean())
-
-
-def only_windows(candidates: Iterable[Method]) -> list[Method]:
-    """Those that a user would try first."""
-    return [method for method in candidates if method.share is None]
 
 
 def scaled(population: Population, matrix: np.ndarray, deviation: np.ndarray) -> Population:

@@ -104,7 +104,9 @@ def test_a_bundles_stimuli_are_shown_and_named_and_no_others() -> None:
         ("", {"seed": "-1"}, SourceOptions(), "from zero upwards"),
         ("", {"difficulty": "hard"}, SourceOptions(), "Take demo or literature"),
         ("me", {}, SourceOptions(), "follow a question mark"),
-        ("", {}, SourceOptions(unit="V"), "leave --ch-names and --unit out"),
+        ("", {}, SourceOptions(unit="V"), "leave --unit out"),
+        ("", {}, SourceOptions(ch_names=("Oz", "X9")), "no electrode X9"),
+        ("", {}, SourceOptions(ch_names=("Oz", "Oz")), "named twice"),
     ],
 )
 def test_wrong_parameters_get_their_sentence(
@@ -133,3 +135,20 @@ def test_the_difficulty_is_named_and_changes_responses_alone() -> None:
         "parameters": literature.digest(),
     }
     assert replace(demo, blink_uv=1.0).difficulty == "other"
+
+
+def test_a_headset_has_some_of_the_electrodes() -> None:
+    some = ("Oz", "Fp1", "O2")
+    rows = [CH_NAMES.index(name) for name in some]
+    sources = []
+    for ch_names in (CH_NAMES, some):
+        clock = Clock()
+        subject = SimulatedSubject(seed=1)
+        sources.append(
+            SimulatedSource(subject, now=clock.now, sleep=clock.sleep, ch_names=ch_names)
+        )
+    [every], [chosen] = (source.read(1.0).chunks for source in sources)
+    assert sources[1].info.ch_names == some
+    np.testing.assert_array_equal(chosen.data, every.data[rows])
+    opened = open_simulated("", {}, SourceOptions(ch_names=some))
+    assert opened.info.ch_names == some

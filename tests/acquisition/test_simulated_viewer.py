@@ -7,7 +7,7 @@ import pytest
 
 from acquisition.errors import SourceError
 from acquisition.simulated import SimulatedSource, open_simulated
-from acquisition.simulated_subject import SFREQ, SimulatedSubject
+from acquisition.simulated_subject import CH_NAMES, SFREQ, SimulatedSubject
 from acquisition.simulated_viewer import LAG, GuidedSource
 from acquisition.source import Guided, Marker, SourceOptions
 from acquisition.stimuli import features, read_stimuli
@@ -137,3 +137,17 @@ def test_the_name_says_who_shows_the_pictures() -> None:
         open_simulated("", {"shown": "page"}, SourceOptions())
     with pytest.raises(SourceError, match="no parameter 'colour'"):
         open_simulated("", {"shown": "page", "colour": "1"}, SourceOptions(stimuli=STIMULI))
+
+
+def test_a_headset_with_some_electrodes_sees_the_same() -> None:
+    some = ("Oz", "Fp1")
+    data = []
+    for ch_names in (CH_NAMES, some):
+        one = Watching()
+        one.source = GuidedSource(
+            one.subject, SHOWN, one.clock.now, one.clock.sleep, ch_names=ch_names
+        )
+        onset = one.onset(1.0, next(iter(SHOWN)))
+        data.append(one.watch(2.0, (1.05, onset)))
+    rows = [CH_NAMES.index(name) for name in some]
+    np.testing.assert_array_equal(data[1], data[0][rows])

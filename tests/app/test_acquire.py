@@ -1,6 +1,7 @@
 import json
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from acquisition.errors import MontageError, SourceError
 from acquisition.simulated_subject import BLOCK, CH_NAMES, SFREQ, SimulatedSubject
 from acquisition.source import Chunk, Marker, Reading
 from acquisition.stream_info import StreamInfo
-from app.acquire import Acquisition, Traces
+from app.acquire import PRESENTED_S, Acquisition, Traces
 from app.messages import Message, unpack
 
 SPEC = EpochSpec(ch_names=CH_NAMES)
@@ -118,6 +119,26 @@ def test_only_epochs_of_the_chosen_kind_are_published(twelve_seconds: list[Readi
     for kind in ("sliding", "marker-locked"):
         _, sent = acquire(twelve_seconds, kind)
         assert {h["kind"] for h in sent.headers("epoch")} == {kind}
+
+
+def test_sliding_epochs_rest_while_pictures_are_presented() -> None:
+    readings = [
+        # Nothing is presented before 6 s and after 14 s.
+        replace(r, markers=tuple(m for m in r.markers if 6 <= m.timestamp < 14))
+        for r in simulated_readings(25)
+    ]
+    _, sent = acquire(readings, "auto")
+    onsets = [h["timestamp"] for h in sent.headers("marker") if h["label"] != "offset"]
+    assert len(onsets) >= 2
+    rest = onsets[0], onsets[-1] + PRESENTED_S
+    epochs = sent.headers("epoch")
+    ends = [h["t_last"] for h in epochs if h["kind"] == "sliding"]
+    assert min(ends) < rest[0] - 0.5
+    assert max(ends) > rest[1] + 0.5
+    # A marker comes with the reading that it lies in, 0.1 s long.
+    assert not [t for t in ends if rest[0] + 0.1 < t < rest[1]]
+    assert sum(h["kind"] == "marker-locked" for h in epochs) == len(onsets)
+    assert [h["number"] for h in epochs] == list(range(len(epochs)))
 
 
 def test_markers_reach_the_page_even_without_samples() -> None:

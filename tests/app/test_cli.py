@@ -123,14 +123,14 @@ def test_flags_reach_the_session(
     assert settings.bundle == str(bundle)
 
 
-def test_demo_locks_epochs_to_onsets_unless_told_otherwise(
+def test_which_epochs_are_painted_is_found_unless_it_is_told(
     monkeypatch: pytest.MonkeyPatch, sessions: list[Settings], bundle: Path
 ) -> None:
     command = ("demo", "--bundle", str(bundle), "--port", "0")
     assert run(monkeypatch, *command) == 0
     assert run(monkeypatch, *command, "--epochs", "sliding") == 0
     assert run(monkeypatch, "serve", "--bundle", str(bundle), "--port", "0") == 0
-    assert [s.epochs for s in sessions] == ["marker-locked", "sliding", "sliding"]
+    assert [s.epochs for s in sessions] == ["auto", "sliding", "auto"]
 
 
 def test_demo_takes_another_port_when_its_own_is_taken(
@@ -164,7 +164,7 @@ def test_a_recording_is_replayed_as_a_source(
 BAD = [
     (ExitCode.USAGE, ["serve", "--nonsense"], "No such option"),
     (ExitCode.USAGE, ["serve", "--port", "x"], "port expects a whole number, not 'x'"),
-    (ExitCode.USAGE, ["serve", "--epochs", "all"], "--epochs expects one of sliding"),
+    (ExitCode.USAGE, ["serve", "--epochs", "all"], "--epochs expects one of auto"),
     (ExitCode.USAGE, ["serve", "--host", "0.0.0.0"], "--allow-remote"),
     (ExitCode.SOURCE, ["serve", "--source", "nonsense"], "'nonsense' is not a source"),
     (ExitCode.BUNDLE, ["serve", "--bundle", "nowhere"], "There is no bundle at"),

@@ -171,7 +171,7 @@ def test_the_command_writes_and_refuses_in_a_sentence(
     before = out.read_bytes()
     for wrong, code, words in (
         (given, ExitCode.USAGE, "is there already"),
-        (("--electrodes", "O1,X9", str(tmp_path / "b")), ExitCode.USAGE, "has no X9"),
+        (("--electrodes", "O1,X9", str(tmp_path / "b")), ExitCode.USAGE, "has no electrode X9"),
         (("--electrodes", "O1,O1", str(tmp_path / "b")), ExitCode.USAGE, "Name each once"),
         (("--electrodes", "O1,O2", str(tmp_path / "b")), ExitCode.MONTAGE, "electrodes"),
         (("--minutes", "0", str(tmp_path / "b")), ExitCode.USAGE, "0.1 to 60 minutes"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -102,6 +104,7 @@ class Live:
         self.t = BEGAN
         self.frames: list[np.ndarray] = []
         self.recorder: Recorder | None = None
+        self.is_presenting = True
         self.loses: Callable[[str], bool] = lambda topic: False
         self._path, self._joined = path, False
         self._bundle, self._opens = bundle, opens
@@ -148,6 +151,8 @@ class Live:
             self.take_in(self._source.read(0.1, self.acquisition._stream.n_due))
 
     def take_in(self, reading: Reading) -> None:
+        if not self.is_presenting:
+            reading = replace(reading, markers=())
         self.acquisition.take_in(reading)
         if self.recorder:
             self.recorder.tick()
@@ -234,6 +239,23 @@ def test_epochs_locked_to_markers_and_keyframes_too(tiny_bundle: Path, tmp_path:
     np.testing.assert_array_equal(list(painted(tmp_path / "out")), live.frames)
 
 
+def test_epochs_of_both_kinds(tiny_bundle: Path, tmp_path: Path) -> None:
+    live = Live(tiny_bundle, tmp_path / "a.xdf", epochs="auto", opens=open_painter)
+    live.record()
+    live.run(12)
+    live.is_presenting = False
+    live.run(12)
+    live.is_presenting = True
+    live.run(6)
+    live.close()
+    log = read_session(tmp_path / "a.xdf").log
+    kinds = [line.event.is_locked for line in log if isinstance(line.event, Aimed)]
+    assert sum(before != after for before, after in itertools.pairwise(kinds)) >= 2
+    found = render(tmp_path / "a.xdf", tmp_path / "out", str(tiny_bundle))
+    assert found.n_frames == found.n_same == len(live.frames) > 5
+    np.testing.assert_array_equal(list(painted(tmp_path / "out")), live.frames)
+
+
 @pytest.mark.usefixtures("compiled_once")
 def test_processes_that_begin_again_and_gaps_are_followed(distilled: Path, tmp_path: Path) -> None:
     live = Live(distilled, tmp_path / "a.xdf")
@@ -299,7 +321,9 @@ def test_a_recorder_that_was_killed_leaves_a_session_to_paint(
 def test_a_session_of_the_real_processes_is_painted_again_to_the_bit(
     distilled: Path, tmp_path: Path
 ) -> None:
-    settings = Settings(bundle=str(distilled), duration=90, threads=1, recordings=str(tmp_path))
+    settings = Settings(
+        bundle=str(distilled), epochs="sliding", duration=90, threads=1, recordings=str(tmp_path)
+    )
     roles = ("acquisition", "worker", "recorder", "zygote")
 
     def commands(folder: Path) -> Commands:
@@ -384,7 +408,7 @@ def test_without_pyav_it_is_said_what_is_missing(
 
 def test_what_the_log_tells_comes_back() -> None:
     first = Begun(1.5, "sliding", "b", "0" * 64, 3, 1, "auto", {"torch": "2"})
-    for event in (first, Aimed(640), Stepped(0.1, "one step", "ab"), Stepped(1 / 3, "", "")):
+    for event in (first, Aimed(640, True), Stepped(0.1, "one step", "ab"), Stepped(1 / 3, "", "")):
         assert event_from_dict(event_to_dict(event)) == event
     assert digest_of(None) == ""
     assert digest_of(np.zeros((2, 2, 3), np.uint8)) != digest_of(np.ones((2, 2, 3), np.uint8))

@@ -98,7 +98,7 @@ def test_other_programs_variables_are_left_alone() -> None:
         ("port = true", "port expects a whole number, not True"),
         ("ch_names = 'Fp1'", "ch_names expects a list of names, not 'Fp1'"),
         ("debug = 1", "debug expects true or false, not 1"),
-        ("epochs = 'all'", "--epochs expects one of sliding, marker-locked, not 'all'"),
+        ("epochs = 'all'", "--epochs expects one of auto, sliding, marker-locked, not 'all'"),
         ("port = 70000", "--port expects 0 to 65535, not 70000"),
         ("duration = inf", "--duration expects 0 or more seconds, not inf"),
         ("port =", "is not TOML"),

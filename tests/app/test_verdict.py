@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from app.verdict import Accuracy, accuracy, growth, p_value, sentence, shuffled, verdict
+from app.verdict import (
+    Accuracy,
+    accuracy,
+    beside_baseline,
+    difference,
+    growth,
+    p_value,
+    sentence,
+    shuffled,
+    verdict,
+)
 from models.training.lda import Windows
 from models.training.personal import Epochs, Method, hold_out
 
@@ -36,6 +46,31 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
         found = accuracy(rng.random(100) < 0.6, label, seed)
         hits += found.low <= 0.6 <= found.high
     assert hits >= 180
+
+
+def test_intervals_of_differences_hold_the_truth_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    label = np.repeat(np.arange(4), 25)
+    hits = 0
+    for seed in range(200):
+        # Both are right of 0.5, and then ours of 0.2 more.
+        other = rng.random(100) < 0.5
+        ours = other | (rng.random(100) < 0.4)
+        found = difference(ours, other, label, seed)
+        hits += found.low <= 0.2 <= found.high
+    assert hits >= 180
+    swapped = difference(other, ours, label)
+    assert swapped.value == -found.value
+    assert swapped.high < 0
+
+
+def test_a_difference_of_none_in_few_trials_is_not_certain():
+    label, right = np.repeat([0, 1], 10), np.arange(20) % 3 == 0
+    few = difference(right, right, label)
+    assert few.low < -0.05 < few.value == 0
+    assert "may be worse" in beside_baseline(few)
+    many = difference(*np.tile([right, right], 20), np.tile(label, 20))
+    assert "not worse" in beside_baseline(many)
 
 
 def test_all_right_is_not_certain():

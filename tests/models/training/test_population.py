@@ -14,7 +14,6 @@ from models.training.personal import (
     folds,
     hold_out,
     methods,
-    only_windows,
 )
 from models.training.population import Population, Responses, fit_population, posterior
 
@@ -157,7 +156,6 @@ def test_a_prior_of_somebody_else_is_not_chosen():
     candidates = methods(N_LOCKED * WIDTH, 0, 250.0, population)
     best = choose(epochs, N_CONCEPTS, candidates, population, folds(epochs.run))
     assert best.share is None
-    assert 0 < len(only_windows(candidates)) < len(candidates)
 
 
 def test_linear_discriminants_are_those_of_lda():
