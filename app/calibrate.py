@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from safetensors import SafetensorError
 
 from app.bundle import read_epoch_spec
 from app.errors import SummaryError
+from app.held_out import HeldOutFiles, digest_of
 from app.personal import REPORT
 from app.session_epochs import SessionEpochs, read_sessions
 from app.verdict import (
@@ -53,10 +55,13 @@ from models.training.personal import (
     scaled,
 )
 from models.training.population import Population
+from models.training.report import folder_digest
 from models.training.templates import Weighed, set_farthest, set_weights
 
 POPULATION = "population.safetensors"
 CURVE = (0.25, 0.5, 0.75)
+# Folder of what a calibration that goes on has found.
+KEPT = ".calibrating"
 PART = 64
 
 
@@ -83,6 +88,8 @@ def calibrate(
 ) -> dict[str, Any]:
     """Make a person's bundle of their sessions, and report what it is worth.
 
+    One that was stopped goes on from the parts that were done.
+
     Parameters
     ----------
     sessions : XDF files of one person and one headset, in the order of their time.
@@ -108,16 +115,19 @@ def calibrate(
     pipeline = load_bundle(bundle)
     known = list(pipeline.concepts.config.names) if pipeline.concepts is not None else []
     found = read_sessions(sessions, spec, known)
-    person = _Person(found, pipeline, bundle, round(-spec.tmin * spec.sfreq), spec.sfreq)
+    files = HeldOutFiles(out / KEPT, [*map(digest_of, sessions), folder_digest(bundle)])
+    person = _Person(found, pipeline, bundle, round(-spec.tmin * spec.sfreq), spec.sfreq, files)
 
-    tell(Progress(0.15, "Testing on runs that were held out."))
-    held_out = person.hold_out()
-    tell(Progress(0.5, "Comparing with a classical decoder."))
-    baseline = person.hold_out(person.baselines)
-    tell(Progress(0.7, "Finding how much more calibration would help."))
-    curve = person.curve(held_out, seed)
-    report = _report(found, person, held_out, baseline, curve, seed)
-    tell(Progress(0.9, "Making the bundle."))
+    part = partial(_part, tell)
+    held_out = person.hold_out(tell=part(0.1, 0.4, "Testing on runs that were held out."))
+    telling = part(0.4, 0.55, "Comparing with a classical decoder.")
+    baseline = person.hold_out(person.baselines, tell=telling)
+    telling = part(0.55, 0.8, "Finding how much more calibration would help.")
+    curve = person.curve(held_out, seed, telling)
+    telling = part(0.8, 0.92, "Finding what chance alone would do.")
+    forward = person.hold_out(is_forward=True, tell=telling)
+    report = _report(found, person, held_out, baseline, forward, curve, seed)
+    tell(Progress(0.92, "Making the bundle."))
     why_not = person.cannot_be_painted
     reader = None if why_not else person.reader(held_out)
     report |= {
@@ -129,8 +139,20 @@ def calibrate(
         own = {"reader": reader.half(), "drift": person.drift(spec.hop)}
         _save(out / "bundle", bundle, own, report)
     _write(out / REPORT, report)
+    files.clear()
     tell(Progress(1.0, report["sentence"]))
     return report
+
+
+def _part(
+    tell: Callable[[Progress], None], begin: float, end: float, what: str
+) -> Callable[[float], None]:
+    """Tells of a part of the whole, of which it is told a share."""
+
+    def told(share: float) -> None:
+        tell(Progress(begin + share * (end - begin), what))
+
+    return told
 
 
 class _Person:
@@ -143,8 +165,9 @@ class _Person:
         bundle: Path,
         onset: int,
         sfreq: float,
+        files: HeldOutFiles,
     ) -> None:
-        self._found, self._pipeline = found, pipeline
+        self._found, self._pipeline, self._files = found, pipeline, files
         self.epochs = Epochs(found.locked, found.label, found.run)
         self.n_classes = len(found.classes)
         self.fold = folds(found.run)
@@ -174,19 +197,31 @@ class _Person:
         return ""
 
     def hold_out(
-        self, candidates: list[Method] | None = None, share: float = 1.0, is_forward: bool = False
+        self,
+        candidates: list[Method] | None = None,
+        share: float = 1.0,
+        is_forward: bool = False,
+        tell: Callable[[float], None] = lambda _: None,
     ) -> HeldOut:
         """Every fold, read by what the others teach."""
+        tell(0.0)
         tried = self.candidates if candidates is None else candidates
         known = self.n_classes, tried, self._population
-        return hold_out(self.epochs, *known, self.fold, share, is_forward)
+        return self._files.get(
+            tried,
+            (share, is_forward),
+            lambda: hold_out(self.epochs, *known, self.fold, share, is_forward, tell),
+        )
 
-    def curve(self, held_out: HeldOut, seed: int) -> list[dict[str, Any]]:
+    def curve(
+        self, held_out: HeldOut, seed: int, tell: Callable[[float], None]
+    ) -> list[dict[str, Any]]:
         """Accuracy by minutes, with the method that was chosen most often."""
         usual = max(set(held_out.chosen), key=held_out.chosen.count)
         label, minutes, n = self.epochs.label, self._found.minutes, len(self.epochs)
         points = []
-        for share in CURVE:
+        for k, share in enumerate(CURVE):
+            tell(k / len(CURVE))
             # With fewer epochs than LDA needs there is no point.
             if usual.share is None and share * n < 3 * len(np.unique(label)):
                 continue
@@ -263,6 +298,7 @@ def _report(
     person: _Person,
     held_out: HeldOut,
     baseline: HeldOut,
+    forward: HeldOut,
     curve: list[dict[str, Any]],
     seed: int,
 ) -> dict[str, Any]:
@@ -270,7 +306,7 @@ def _report(
     shown = np.unique(label)
     chance = 1 / len(shown)
     ours = accuracy(said == label, label, seed)
-    p = p_value(person.hold_out(is_forward=True).said, label, run, person.fold, seed=seed)
+    p = p_value(forward.said, label, run, person.fold, seed=seed)
     answer = verdict(ours, chance, p)
     less = difference(said == label, baseline.said == label, label, seed)
     confused = []

@@ -11,6 +11,7 @@ import numpy as np
 
 from acquisition.epoch_spec import EpochSpec
 from acquisition.epochs import Epoch, EpochStream, normalise
+from acquisition.errors import RecordingError, SourceError
 from acquisition.montage import Montage
 from acquisition.recorded_stream import read_streams
 from acquisition.recording import Recording, load_recording
@@ -18,6 +19,8 @@ from app.continuous import recording_steps
 from app.errors import SettingsError
 from app.session_trials import Trial, by_pauses, said, warnings
 
+# A file that is cut off is read as far as it goes.
+PARTIAL = {"partial": "true"}
 # Peak to peak in microvolts, the median over electrodes, above which an epoch is of movement.
 WILD_UV = 400.0
 # Standard deviation in microvolts below which an electrode was not on the head.
@@ -92,7 +95,8 @@ def read_sessions(paths: Sequence[Path], spec: EpochSpec, known: Sequence[str]) 
     SourceError, StreamInfoError, MontageError
         One cannot be read.
     """
-    recordings = [load_recording(path) for path in paths]
+    cut_off: list[str] = []
+    recordings = [_load(path, cut_off) for path in paths]
     electrodes = _same_electrodes(paths, recordings)
     montage = Montage.from_channels(electrodes, spec)
     cuts = [_cut(recording, spec, montage) for recording in recordings]
@@ -120,7 +124,7 @@ def read_sessions(paths: Sequence[Path], spec: EpochSpec, known: Sequence[str]) 
     shape = (-1, spec.n_channels, spec.n_times)
     raw = np.array([data for _, data in epochs], np.float32).reshape(shape)
     is_tame = np.median(np.ptp(raw, axis=2), axis=1) < WILD_UV
-    dropped = _dropped(len(trials), len(raw), int((~is_tame).sum()))
+    dropped = cut_off + _dropped(len(trials), len(raw), int((~is_tame).sum()))
     place, raw = place[is_tame], raw[is_tame]
     if len(raw) <= max(3, len(counts)):
         raise SettingsError(
@@ -151,9 +155,24 @@ def read_sessions(paths: Sequence[Path], spec: EpochSpec, known: Sequence[str]) 
     )
 
 
+def _load(path: Path, cut_off: list[str]) -> Recording:
+    """A recording; a recorder that was killed leaves the last block of one half written."""
+    try:
+        return load_recording(path)
+    except RecordingError as error:
+        try:
+            recording = load_recording(path, parameters=PARTIAL)
+        except SourceError:
+            raise error from None
+    cut_off.append(f"The end of {path.name} is cut off; what comes before it was used.")
+    return recording
+
+
 def _honesty(path: Path) -> str:
     """What the recorder said of the samples; of another program's file nothing is known."""
-    told = (s.notes["honesty"] for s in read_streams(path, {}) if s.is_eeg and "honesty" in s.notes)
+    told = (
+        s.notes["honesty"] for s in read_streams(path, PARTIAL) if s.is_eeg and "honesty" in s.notes
+    )
     return next(told, "replay")
 
 

@@ -1,7 +1,8 @@
 """The trainer process: a person's recordings into a bundle of their own, while the stream goes on.
 
 It is started when an operator asks for it and ends when it is done. What it knows it tells in
-telemetry; how it ended, the supervisor tells. One that was stopped begins anew.
+telemetry; how it ended, the supervisor tells. One that was stopped goes on when it is asked for
+again.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from io import BytesIO
@@ -127,14 +127,26 @@ def serve(subject: int, seed: int, ch_names: Sequence[str], *more: str) -> Itera
             p.terminate()
 
 
+def wait_until(is_so: Callable[[], bool], seconds: float) -> None:
+    """Ask until it is so.
+
+    Raises
+    ------
+    SystemExit
+        It took too long.
+    """
+    end = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > end:
+            raise SystemExit(f"Something that takes moments was not done in {seconds:g} s.")
+        time.sleep(0.2)
+
+
 def open_calibrate(page: Any, session: Session, n_electrodes: int) -> None:
     """Open the page, and wait until the EEG comes."""
     page.goto(f"{session.address}calibrate#operator={session.token}")
     page.wait_for_selector("#begin:enabled", timeout=120_000)
-    page.wait_for_function(
-        f"document.querySelector('#source').textContent.includes('{n_electrodes} electrodes')",
-        timeout=60_000,
-    )
+    wait_until(lambda: f"{n_electrodes} electrodes" in page.locator("#source").inner_text(), 60)
     # Filters settle, and the bundle loads.
     time.sleep(20)
 
@@ -153,7 +165,7 @@ def present(page: Any, minutes: float, pseudonym: str) -> None:
         if page.locator("#pause").is_visible():
             page.keyboard.press("Space")
         time.sleep(0.5)
-    page.wait_for_function("document.querySelector('#file').textContent !== ''", timeout=60_000)
+    wait_until(lambda: page.locator("#file").inner_text() != "", 60)
 
 
 class Viewer:
@@ -219,12 +231,12 @@ class Loop:
         headset = self._subject, 0, self._ch_names
         with serve(*headset, *recordings) as session, chromium_page() as page:
             open_calibrate(page, session, self._n)
-            for k, minutes in enumerate(PARTS):
-                if k:
-                    page.reload()
-                    page.wait_for_selector("#begin:enabled", timeout=60_000)
+            # Those of a run that was stopped are kept.
+            for minutes in PARTS[len(self._files) :]:
                 present(page, minutes, "stranger")
-            page.get_by_role("button", name="Train", exact=True).first.click()
+                page.get_by_role("button", name="Again").click()
+            page.get_by_label("Their pseudonym").fill("stranger")
+            page.get_by_role("button", name="Train", exact=True).click()
             page.wait_for_selector("#report:visible", timeout=1_200_000)
             page.screenshot(path=self._folder / "report.png", full_page=True)
 

@@ -93,7 +93,7 @@ export class TrainingView {
     }
     this.#isFollowed = false;
     write("what", training.state === "failed" ? training.message : "The training was stopped.");
-    write("left", training.state === "stopped" ? "Nothing of it is kept; it can be begun anew." : "");
+    write("left", training.state === "stopped" ? "Begun again, it goes on with the parts that were not done." : "");
     if (training.state === "finished") void this.open(training.subject);
   }
 

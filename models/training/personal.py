@@ -7,6 +7,7 @@ from readers that never saw it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -245,6 +246,7 @@ def hold_out(
     fold: np.ndarray,
     share: float = 1.0,
     is_forward: bool = False,
+    tell: Callable[[float], None] = lambda _: None,
 ) -> HeldOut:
     """Read every fold by what the others teach; the method is chosen on the others, too.
 
@@ -255,10 +257,13 @@ def hold_out(
     is_forward : whether only folds before it teach one. Then none is both teacher and pupil of
         another, and their results are independent where nothing can be learnt. What had no
         teachers enough keeps scores of minus infinity.
+    tell : told the share of folds that are done.
     """
     scores = np.full((len(epochs), n_classes), -np.inf)
     chosen = []
-    for number in np.unique(fold):
+    numbers = np.unique(fold)
+    for done, number in enumerate(numbers):
+        tell(done / len(numbers))
         train = (fold < number if is_forward else fold != number) & _first(fold, share)
         if is_forward and not all(can_learn(each, epochs.at(train)) for each in candidates):
             continue

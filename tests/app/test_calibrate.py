@@ -10,14 +10,16 @@ from safetensors import SafetensorError
 from typer.testing import CliRunner
 
 from acquisition.epoch_spec import EpochSpec
+from acquisition.errors import RecordingError
 from acquisition.simulated_subject import CH_NAMES
-from app.calibrate import Progress, calibrate
+from app.calibrate import KEPT, Progress, calibrate
 from app.cli import app
 from app.errors import SettingsError, SummaryError
 from app.personal import REPORT
 from app.session_epochs import read_sessions
 from models.pipeline import EEGToImagePipeline, load_bundle
 from models.template_reader import TemplateReader
+from models.training.personal import hold_out
 from tests.sessions import write_session
 from tests.tiny_bundle import TINY, make_tiny_bundle, tiny_parts
 
@@ -68,6 +70,42 @@ def test_the_answer_is_right(session, bundle, tmp_path):
     assert not (tmp_path / "bundle").exists()
     assert [p.done for p in told] == sorted(p.done for p in told)
     assert told[-1].done == 1
+
+
+def test_one_that_was_stopped_goes_on(session, bundle, tmp_path, monkeypatch):
+    whole = calibrate([session], bundle, tmp_path / "whole")
+
+    def stop(progress: Progress) -> None:
+        if progress.done >= 0.56:
+            raise SystemExit
+
+    with pytest.raises(SystemExit):
+        calibrate([session], bundle, tmp_path / "stopped", stop)
+    kept = sorted((tmp_path / "stopped" / KEPT).iterdir())
+    assert len(kept) >= 2
+    assert not (tmp_path / "stopped" / REPORT).exists()
+    # One was cut off by a kill.
+    kept[0].write_bytes(kept[0].read_bytes()[:100])
+    n_made = []
+    monkeypatch.setattr("app.calibrate.hold_out", lambda *args: n_made.append(1) or hold_out(*args))
+    again = calibrate([session], bundle, tmp_path / "stopped")
+    # Ours, the baseline, three of the curve and one for the p-value.
+    assert len(n_made) == 6 - len(kept) + 1
+    took = {"took_s": 0}
+    assert {**again, **took} == {**whole, **took}
+    assert not (tmp_path / "stopped" / KEPT).exists()
+
+
+def test_of_a_recorder_that_was_killed_what_there_is_is_used(session, tmp_path):
+    whole = read_sessions([session], SPEC, [])
+    path = tmp_path / "killed.xdf"
+    path.write_bytes(session.read_bytes()[:-10])
+    found = read_sessions([path], SPEC, [])
+    assert "killed.xdf is cut off" in found.dropped[0]
+    assert found.label.tolist() == whole.label.tolist()
+    path.write_bytes(b"XDF:" + bytes(100))
+    with pytest.raises(RecordingError):
+        read_sessions([path], SPEC, [])
 
 
 def test_nothing_is_called_nothing(bundle, tmp_path):
