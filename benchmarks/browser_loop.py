@@ -21,7 +21,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -209,11 +209,21 @@ class Loop:
     folder : of recordings and bundles, which is gone on with.
     bundle : that is calibrated from.
     judge : names the pictures.
+    parts : minutes of each presentation that is recorded.
+    opens : a page of Chromium.
     """
 
     def __init__(
-        self, folder: Path, bundle: Path, judge: JudgeClassifier, subject: int, n_electrodes: int
+        self,
+        folder: Path,
+        bundle: Path,
+        judge: JudgeClassifier,
+        subject: int,
+        n_electrodes: int,
+        parts: Sequence[float] = PARTS,
+        opens: Callable[[], AbstractContextManager[Any]] = chromium_page,
     ) -> None:
+        self._parts, self._opens = parts, opens
         self._folder = folder / str(n_electrodes)
         self._bundle, self._judge, self._subject = bundle, judge, subject
         self._ch_names, self._n = ELECTRODES[n_electrodes], n_electrodes
@@ -229,10 +239,10 @@ class Loop:
             return
         recordings = ["--recordings", str(self._own.parent), "--bundle", str(self._bundle)]
         headset = self._subject, 0, self._ch_names
-        with serve(*headset, *recordings) as session, chromium_page() as page:
+        with serve(*headset, *recordings) as session, self._opens() as page:
             open_calibrate(page, session, self._n)
             # Those of a run that was stopped are kept.
-            for minutes in PARTS[len(self._files) :]:
+            for minutes in self._parts[len(self._files) :]:
                 present(page, minutes, "stranger")
                 page.get_by_role("button", name="Again").click()
             page.get_by_label("Their pseudonym").fill("stranger")
@@ -242,7 +252,7 @@ class Loop:
 
     def bundle_of(self, k: int) -> tuple[Path, dict[str, Any]]:
         """Bundle and report of the first `k` presentations."""
-        if k == len(PARTS):
+        if k == len(self._parts):
             out = self._own
         else:
             out = self._folder / f"first-{k}"
@@ -260,20 +270,26 @@ class Loop:
     def _files(self) -> list[Path]:
         return sorted(self._own.glob("*.xdf"))
 
-    def watch(self, k: int, minutes: float) -> Cell:
-        """Pictures presented anew, with the bundle of the first `k` presentations."""
-        bundle, report = self.bundle_of(k)
+    def measure(self, k: int, minutes: float) -> Cell:
+        """Minutes of pictures presented anew, with the bundle of the first `k` presentations."""
+        _, report = self.bundle_of(k)
+        file, label, painted, named = self.watch(k, minutes)
+        return Cell(
+            self._n, sum(self._parts[:k]), report["verdict"], report["took_s"], label, painted,
+            named, self._lda(k, file, len(label)), self._observed(),
+        )  # fmt: skip
+
+    def watch(self, k: int, minutes: float) -> tuple[Path, list[int], list[int], list[int]]:
+        """The recording, and `label`, `painted` and `named` as in a `Cell`."""
+        bundle, _ = self.bundle_of(k)
         folder = self._folder / f"watched-{k}"
         recordings = ["--recordings", str(folder), "--bundle", str(bundle)]
         headset = self._subject, TEST, self._ch_names
-        with serve(*headset, *recordings) as session, chromium_page() as page:
+        with serve(*headset, *recordings) as session, self._opens() as page:
             open_calibrate(page, session, self._n)
             viewer = Viewer(session)
             present(page, minutes, "stranger")
         [file] = (folder / "stranger").glob("*.xdf")
-        return self._cell(k, report, file, viewer)
-
-    def _cell(self, k: int, report: dict[str, Any], file: Path, viewer: Viewer) -> Cell:
         names = [concept.name for concept in concepts()]
         onsets = [
             marker
@@ -289,10 +305,7 @@ class Loop:
             name, jpeg = found or ("", b"")
             named.append(names.index(name) if name in names else -1)
             painted.append(self._judged(jpeg) if jpeg else -1)
-        return Cell(
-            self._n, sum(PARTS[:k]), report["verdict"], report["took_s"], label, painted, named,
-            self._lda(k, file, len(onsets)), self._observed(),
-        )  # fmt: skip
+        return file, label, painted, named
 
     def _judged(self, jpeg: bytes) -> int:
         with Image.open(BytesIO(jpeg)) as picture:
@@ -393,7 +406,7 @@ def main() -> None:
         for k in range(1, len(PARTS) + 1):
             if (n_electrodes, sum(PARTS[:k])) in {(c.electrodes, c.minutes) for c in cells}:
                 continue
-            cells.append(loop.watch(k, a.minutes))
+            cells.append(loop.measure(k, a.minutes))
             values = {"honesty": "simulated", "cells": [asdict(cell) for cell in cells]}
             file.write_text(json.dumps(values) + "\n", encoding="utf-8")
             print(table(cells[-1:], a.subject).markdown(), flush=True)
