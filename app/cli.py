@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -369,15 +370,22 @@ def calibrate(
 ) -> None:
     """Make a person's own bundle of their sessions, and say whether it works for them."""
     from app.bundle import find_bundle
-    from app.calibrate import calibrate
+    from app.calibrate import Progress, calibrate
     from app.personal import REPORT
     from app.quiet import silence_libraries
+    from app.terminal import time_left
     from app.verdict import in_words
 
     silence_libraries()
 
     folder = out or sessions[0].parent
-    report = calibrate(sessions, find_bundle(bundle), folder, lambda p: say(p.what))
+    begun = time.monotonic()
+
+    def tell(progress: Progress) -> None:
+        left = time_left(progress.done, time.monotonic() - begun)
+        say(f"{progress.done:4.0%}{left} {progress.what}")
+
+    report = calibrate(sessions, find_bundle(bundle), folder, tell)
     say(in_words(report))
     say(f"The report is {folder / REPORT}.")
 
