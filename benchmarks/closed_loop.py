@@ -34,6 +34,7 @@ from app.presentation import DURATION, MAX_GAP, MIN_GAP
 from app.rehearse_session import Clock, Sitting, plan_of, present, rehearse_session
 from app.results.answers import ENCODED, paint
 from app.results.part import Table, written
+from app.results.reliability import calibration_error, error_of_chance
 from benchmarks.measured import write_section
 from models.keyframes import KeyframePainter
 from models.pipeline import EEGToImagePipeline
@@ -56,6 +57,7 @@ ANOTHER_DAY = LIVE_SESSION + 1
 HEADER = (
     "electrodes", "minutes", "pictures, by the judge", "concept named", "shuffled", "LDA",
     "pictures less LDA", "ideal observer", "pictures, of the observer's", "named on another day",
+    "calibration error of the confidence (of a perfect one)",
 )  # fmt: skip
 
 
@@ -86,6 +88,7 @@ class Cell:
     has_bundle : whether there is a bundle of the person's own; if not, the shipped one is read by.
     label, picture : of each epoch.
     painted, named, lda, observer : what was seen in the picture, and said by the others.
+    confidence : with which it was named.
     another_day, another_label : what was named in another session, and what was shown there.
     """
 
@@ -99,6 +102,7 @@ class Cell:
     picture: list[int]
     painted: list[int]
     named: list[int]
+    confidence: list[float]
     lda: list[int]
     observer: list[int]
     another_day: list[int]
@@ -217,7 +221,8 @@ class Loop:
             cell = Cell(
                 subject, n_electrodes, length, report["verdict"], report["took_s"],
                 bool(report["bundle"]), test.label.tolist(), test.picture.tolist(),
-                answers.painted.tolist(), answers.concept.tolist(), lda.tolist(), ideal.tolist(),
+                answers.painted.tolist(), answers.concept.tolist(),
+                answers.confidence.tolist(), lda.tolist(), ideal.tolist(),
                 another_day.tolist(), other.label.tolist(),
             )  # fmt: skip
             self.say(_line(cell))
@@ -249,6 +254,8 @@ def _row(cells: Sequence[Cell]) -> list[str]:
     right = {name: (values == label).astype(float) for name, values in said.items()}
     another = np.concatenate([cell.another_label for cell in cells])
     right["another_day"] = (said["another_day"] == another).astype(float)
+    confidence = np.concatenate([cell.confidence for cell in cells])
+    is_named = said["named"] == label
     shuffled = np.random.default_rng(0).permutation(label)
     of_shuffled = (said["painted"] == shuffled).astype(float)
     less = Score.of(right["painted"] - right["lda"], picture)
@@ -265,6 +272,7 @@ def _row(cells: Sequence[Cell]) -> list[str]:
         written(Score.of(right["observer"], picture)),
         f"{right['painted'].mean() / ideal:.2f}" if ideal else "–",
         written(day),
+        f"{calibration_error(confidence, is_named):.3f} ({error_of_chance(confidence):.3f})",
     ]
 
 

@@ -64,7 +64,7 @@ def cell(subject: int, minutes: float, n_right: int, electrodes: int = 8) -> Cel
     wrong = [(k + 1) % 40 for k in label]
     return Cell(
         subject, electrodes, minutes, "decodes", 60.0 + minutes, subject != 21, label,
-        list(range(80)), said, label, wrong, label, wrong, label,
+        list(range(80)), said, label, [0.75] * 80, wrong, label, wrong, label,
     )  # fmt: skip
 
 
@@ -79,6 +79,8 @@ def test_the_table_joins_subjects_and_stands_in_its_order(tmp_path: Path) -> Non
     assert row["pictures, by the judge"].startswith("50.0% (")
     assert row["concept named"].startswith("100.0%")
     assert row["LDA"].startswith("0.0%")
+    # All are named rightly, three of four are expected.
+    assert row[found.header[-1]].startswith("0.250 (0.0")
     assert row["pictures less LDA"].startswith("+50.0%")
     assert row["pictures, of the observer's"] == "0.50"
     assert row["named on another day"].startswith("0.0%")
