@@ -56,7 +56,7 @@ from models.training.personal import (
 )
 from models.training.population import Population
 from models.training.report import folder_digest
-from models.training.templates import Weighed, set_farthest, set_weights
+from models.training.templates import Weighed, set_farthest, set_stream, set_weights
 
 POPULATION = "population.safetensors"
 CURVE = (0.25, 0.5, 0.75)
@@ -246,6 +246,9 @@ class _Person:
         others = (found for found in (self._found.sliding, self._found.blank) if len(found))
         set_farthest(reader, torch.from_numpy(np.concatenate([self.epochs.eeg, *others])))
         self._weigh(reader, held_out)
+        # Of a stream nothing is held out; what its templates are worth in other runs is known.
+        reader.register_to_config(stream_weight=float(reader.weights[0, 0]))
+        set_stream(reader, torch.from_numpy(self._found.blank), self._found.blank_first)
         return reader
 
     def drift(self, hop: int) -> Drift:

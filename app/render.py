@@ -172,7 +172,7 @@ def _painted_again(session: RecordedSession, bundle: Path, device: str) -> Itera
             if epoch is None:
                 epochs = None
             else:
-                painter.aim(epoch, event.is_locked)
+                painter.aim(epoch, event.is_locked, event.first_sample)
         elif isinstance(event, Stepped):
             ladder.tell(event.rung)
             frame = painter.step(event.dt)

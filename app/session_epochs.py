@@ -44,7 +44,7 @@ class SessionEpochs:
     matrix : (n_channels, n_channels), of the model's electrodes as they are and as this headset
         shows them.
     sliding, sliding_trial : windows in whose first half a picture appeared, and which.
-    blank : windows of nothing.
+    blank, blank_first : windows of nothing, and the first sample of each on its recording's grid.
     electrodes : of the headset.
     minutes : of EEG.
     n_trials : that were shown, catch trials apart.
@@ -62,6 +62,7 @@ class SessionEpochs:
     sliding: np.ndarray
     sliding_trial: np.ndarray
     blank: np.ndarray
+    blank_first: np.ndarray
     electrodes: list[str]
     minutes: float
     n_trials: int
@@ -133,7 +134,7 @@ def read_sessions(paths: Sequence[Path], spec: EpochSpec, known: Sequence[str]) 
         )
     names = [trial.name for trial in trials]
     number = {name: i for i, name in enumerate(classes)}
-    sliding, sliding_trial, blank = _windows(cuts, of_cut, spec)
+    sliding, sliding_trial, blank, blank_first = _windows(cuts, of_cut, spec)
     return SessionEpochs(
         classes=classes,
         locked=_normalised(raw, spec),
@@ -145,6 +146,7 @@ def read_sessions(paths: Sequence[Path], spec: EpochSpec, known: Sequence[str]) 
         sliding=_normalised(sliding, spec),
         sliding_trial=sliding_trial,
         blank=_normalised(blank, spec),
+        blank_first=blank_first,
         electrodes=list(electrodes),
         minutes=sum(recording.duration for recording in recordings) / 60,
         n_trials=len(trials),
@@ -267,11 +269,12 @@ def _normalised(raw: np.ndarray, spec: EpochSpec) -> np.ndarray:
 
 def _windows(
     cuts: list[_Cut], firsts: list[int], spec: EpochSpec
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sliding windows with a picture's beginning, whose it is, and those of nothing."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Sliding windows with a picture's beginning, whose it is, and those of nothing and when."""
     begun: list[np.ndarray] = []
     whose: list[int] = []
     blank: list[np.ndarray] = []
+    firsts_of_blank: list[int] = []
     for cut, first in zip(cuts, firsts, strict=True):
         onset = np.array([trial.timestamp for trial in cut.trials])
         for epoch in cut.sliding:
@@ -283,11 +286,13 @@ def _windows(
                 after == 0 or epoch.t_first - onset[after - 1] > LASTING + spec.duration
             ):
                 blank.append(epoch.data)
+                firsts_of_blank.append(epoch.first_sample)
     shape = (-1, spec.n_channels, spec.n_times)
     return (
         np.array(begun, np.float32).reshape(shape),
         np.array(whose, int),
         np.array(blank, np.float32).reshape(shape),
+        np.array(firsts_of_blank, int),
     )
 
 

@@ -49,18 +49,20 @@ def accuracy(right: np.ndarray, label: np.ndarray, seed: int = 0) -> Accuracy:
     """Of right answers (n,) bool to trials of classes `label` (n,)."""
     rng = np.random.default_rng(seed)
     of_class = [right[label == k] for k in np.unique(label)]
+    # Always right of few is not right for certain (Jeffreys); a class of few is like the others.
+    usual = (right.sum() + 0.5) / (len(right) + 1)
+    shares = [(r.sum() + usual) / (len(r) + 1) for r in of_class]
     # n draws of n answers of which a share is right.
     drawn = np.mean(
-        [rng.binomial(len(r), _tempered(r), N_BOOTSTRAP) / len(r) for r in of_class], axis=0
+        [
+            rng.binomial(len(r), share, N_BOOTSTRAP) / len(r)
+            for r, share in zip(of_class, shares, strict=True)
+        ],
+        axis=0,
     )
     low, high = np.quantile(drawn, (0.025, 0.975))
     value = float(np.mean([r.mean() for r in of_class]))
     return Accuracy(value, min(value, float(low)), max(value, float(high)))
-
-
-def _tempered(right: np.ndarray) -> float:
-    # Always right of few is not right for certain (Jeffreys).
-    return float((right.sum() + 0.5) / (len(right) + 1))
 
 
 def difference(ours: np.ndarray, other: np.ndarray, label: np.ndarray, seed: int = 0) -> Accuracy:
@@ -69,9 +71,8 @@ def difference(ours: np.ndarray, other: np.ndarray, label: np.ndarray, seed: int
     drawn, values = [], []
     for k in np.unique(label):
         more = ours[label == k].astype(int) - other[label == k]
-        n_better, n_same, n_worse = (int((more == sign).sum()) for sign in (1, 0, -1))
         # n draws of n trials; that none differed of few is not for certain either (Jeffreys).
-        tempered = np.array([n_better, n_same, n_worse]) + 0.5
+        tempered = np.array([(more == sign).sum() for sign in (1, 0, -1)]) + 0.5
         times = rng.multinomial(len(more), tempered / tempered.sum(), N_BOOTSTRAP)
         drawn.append((times[:, 0] - times[:, 2]) / len(more))
         values.append(more.mean())

@@ -75,7 +75,9 @@ class Painter(Protocol):
     @property
     def is_moving(self) -> bool: ...
     def restart(self) -> None: ...
-    def aim(self, eeg: np.ndarray, is_locked: bool = True) -> Decoded: ...
+    def aim(
+        self, eeg: np.ndarray, is_locked: bool = True, first_sample: int | None = None
+    ) -> Decoded: ...
     def step(self, dt: float) -> Frame | None: ...
 
 
@@ -269,7 +271,7 @@ class Worker:
             self._begin(header["began"])
         is_locked = header["kind"] == "marker-locked"
         try:
-            self._decoded = self._painter.aim(eeg, is_locked)
+            self._decoded = self._painter.aim(eeg, is_locked, header["first_sample"])
         except EpochShapeError as error:
             self._report.set(message=str(error))
             return

@@ -127,7 +127,7 @@ def painting_rows(bundle: Path, threads: int, seconds: float) -> list[Row]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from models.frames import read
+    from models.frames import Listener
     from models.keyframes import KeyframePainter
     from models.networks import EagerNetworks, open_networks
 
@@ -138,7 +138,8 @@ def painting_rows(bundle: Path, threads: int, seconds: float) -> list[Row]:
     config = pipeline.eeg_encoder.config
     shape = (config.in_channels, config.n_times)
     eeg = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    told, _ = read(pipeline, eeg)
+    listener = Listener(pipeline)
+    told, _ = listener.read(eeg)
     latents = torch.randn(pipeline.latent_shape(1))
     inputs = (
         latents.repeat(n, 1, 1, 1),
@@ -161,8 +162,8 @@ def painting_rows(bundle: Path, threads: int, seconds: float) -> list[Row]:
 
     parts: dict[str, tuple[Callable[[], object], float]] = {
         "EEG to conditioning": (
-            lambda: read(pipeline, eeg),
-            gflop(lambda: read(pipeline, eeg)),
+            lambda: listener.read(eeg),
+            gflop(lambda: listener.read(eeg)),
         ),
         f"U-Net call, {n} row(s)": (
             lambda: networks.predict(*inputs),

@@ -149,14 +149,23 @@ class EEGEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.norm = nn.LayerNorm(embed_dim)
         self.apply(initialise)
 
-    def embed(self, eeg: torch.Tensor) -> torch.Tensor:
-        """Epochs (n, channels, times) to patch tokens with positions (n, tokens, dim)."""
+    def check(self, eeg: torch.Tensor) -> None:
+        """See that epochs (n, channels, times) are what the encoder was built for.
+
+        Raises
+        ------
+        EpochShapeError
+        """
         expected = (self.config.in_channels, self.config.n_times)
         if tuple(eeg.shape[1:]) != expected:
             raise EpochShapeError(
                 f"This encoder takes epochs of {expected[0]} channels x {expected[1]} samples, "
                 f"not {tuple(eeg.shape[1:])}. Cut epochs by the bundle's epoch_spec.json."
             )
+
+    def embed(self, eeg: torch.Tensor) -> torch.Tensor:
+        """Epochs (n, channels, times) to patch tokens with positions (n, tokens, dim)."""
+        self.check(eeg)
         out: torch.Tensor = self.patch_embed(eeg) + self.pos_embed
         return out
 

@@ -11,6 +11,7 @@ import torch
 
 from models.follower import Conditioning
 from models.pipeline import EEGToImagePipeline
+from models.window_filter import WindowFilter
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,10 @@ class Painter(Protocol):
     def restart(self) -> None:
         """Forget every epoch and frame: what is painted next is as if by a new painter."""
 
-    def aim(self, eeg: np.ndarray, is_locked: bool = True) -> Decoded:
-        """Take the newest epoch (n_channels, n_times), float32.
+    def aim(
+        self, eeg: np.ndarray, is_locked: bool = True, first_sample: int | None = None
+    ) -> Decoded:
+        """Take the newest epoch (n_channels, n_times), float32; see `Listener.read`.
 
         Raises
         ------
@@ -79,38 +82,70 @@ class Painter(Protocol):
         """The next frame, `dt` seconds after the one before; None while the last is held."""
 
 
-@torch.inference_mode()
-def read(
-    pipeline: EEGToImagePipeline, eeg: np.ndarray, is_locked: bool = True
-) -> tuple[Conditioning, Decoded]:
-    """Read an epoch (n_channels, n_times), float32; a bundle of a person's own follows its drift.
+class Listener:
+    """Reads the epochs of a stream, one after the other; used by one thread.
+
+    A bundle of a person's own follows their drift, and sliding windows are read with those before.
 
     Parameters
     ----------
-    is_locked : to the onset of what was seen, or a sliding window.
-
-    Returns
-    -------
-    what the U-Net is told, and what people are.
-
-    Raises
-    ------
-    EpochShapeError
-        The epoch is not what the bundle was made for.
+    pipeline : the bundle.
     """
-    begun = time.perf_counter()
-    follower, drift = pipeline.drift, None
-    if follower is not None:
-        eeg = follower.follow(eeg, is_locked)
-        drift = follower.amount, float(follower.config.usual)
-    encoded = pipeline.encode(torch.from_numpy(eeg)[None], is_locked)
-    concepts: list[tuple[str, float]] = []
-    if encoded.probabilities is not None:
-        best = encoded.probabilities[0].sort(descending=True)
-        names = pipeline.concepts.config.names
-        concepts = [
-            (names[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-        ]
-    encode_ms = 1e3 * (time.perf_counter() - begun)
-    conditioning = Conditioning(encoded.context, encoded.time_embedding)
-    return conditioning, Decoded(concepts, bool(encoded.is_sure[0]), encode_ms, drift)
+
+    def __init__(self, pipeline: EEGToImagePipeline) -> None:
+        self._pipeline = pipeline
+        reader = pipeline.reader
+        has_lags = reader is not None and reader.config.n_lags > 1
+        self._filter = WindowFilter(reader) if has_lags and reader is not None else None
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget every epoch."""
+        if self._pipeline.drift is not None:
+            self._pipeline.drift.restart()
+        if self._filter:
+            self._filter.restart()
+
+    @torch.inference_mode()
+    def read(
+        self, eeg: np.ndarray, is_locked: bool = True, first_sample: int | None = None
+    ) -> tuple[Conditioning, Decoded]:
+        """Read an epoch (n_channels, n_times), float32.
+
+        Parameters
+        ----------
+        is_locked : to the onset of what was seen, or a sliding window.
+        first_sample : of the epoch, on the grid of the stream; of a window without one it is not
+            known what came before.
+
+        Returns
+        -------
+        what the U-Net is told, and what people are.
+
+        Raises
+        ------
+        EpochShapeError
+            The epoch is not what the bundle was made for.
+        """
+        begun = time.perf_counter()
+        pipeline = self._pipeline
+        follower, drift = pipeline.drift, None
+        if follower is not None:
+            eeg = follower.follow(eeg, is_locked)
+            drift = follower.amount, float(follower.config.usual)
+        epoch, reading = torch.from_numpy(eeg)[None].to(pipeline.device), None
+        pipeline.eeg_encoder.check(epoch)
+        if self._filter and not is_locked and first_sample is not None:
+            reading = self._filter.read(epoch, first_sample)
+        encoded = pipeline.encode(epoch, is_locked, reading)
+        concepts: list[tuple[str, float]] = []
+        if encoded.probabilities is not None:
+            best = encoded.probabilities[0].sort(descending=True)
+            names = pipeline.concepts.config.names
+            concepts = [
+                (names[i], p)
+                for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+            ]
+        encode_ms = 1e3 * (time.perf_counter() - begun)
+        conditioning = Conditioning(encoded.context, encoded.time_embedding)
+        return conditioning, Decoded(concepts, bool(encoded.is_sure[0]), encode_ms, drift)

@@ -11,7 +11,7 @@ import torch
 
 from models.errors import BundleError
 from models.follower import Conditioning
-from models.frames import Decoded, Frame, read
+from models.frames import Decoded, Frame, Listener
 from models.networks import EagerNetworks, Networks
 from models.pipeline import EEGToImagePipeline, fixed_noise, load_bundle
 
@@ -44,6 +44,7 @@ class KeyframePainter:
         noise, self._generator = fixed_noise(pipeline, seed)
         self._noise = noise.to(pipeline.unet.device, pipeline.unet.dtype)
         self._waiting: Conditioning | None = None
+        self._listener = Listener(pipeline)
 
     @classmethod
     def from_bundle(
@@ -89,12 +90,13 @@ class KeyframePainter:
     def restart(self) -> None:
         """Forget the epoch that waits; see `models.frames.Painter`."""
         self._waiting = None
-        if self.pipeline.drift is not None:
-            self.pipeline.drift.restart()
+        self._listener.restart()
 
-    def aim(self, eeg: np.ndarray, is_locked: bool = True) -> Decoded:
+    def aim(
+        self, eeg: np.ndarray, is_locked: bool = True, first_sample: int | None = None
+    ) -> Decoded:
         """Take an epoch; see `models.frames.Painter`."""
-        self._waiting, decoded = read(self.pipeline, eeg, is_locked)
+        self._waiting, decoded = self._listener.read(eeg, is_locked, first_sample)
         return decoded
 
     @torch.inference_mode()

@@ -22,7 +22,7 @@ from diffusers import LCMScheduler
 
 from models.errors import BundleError
 from models.follower import Conditioning, Follower
-from models.frames import Decoded, Frame, Painter, read
+from models.frames import Decoded, Frame, Listener, Painter
 from models.keyframes import KeyframePainter
 from models.ladder import Ladder, Rung
 from models.networks import Networks, open_networks
@@ -93,12 +93,12 @@ class StreamPainter:
         learnt = self._consistency.timesteps
         self._levels = [learnt[(learnt - level).abs().argmin()][None] for level in LEVELS]
         self._noisiest = learnt[-1:]
+        self._listener = Listener(pipeline)
         self.restart()
 
     def restart(self) -> None:
         """Forget every epoch and frame; see `models.frames.Painter`."""
-        if self._pipeline.drift is not None:
-            self._pipeline.drift.restart()
+        self._listener.restart()
         self._follower: Follower | None = None
         # An epoch that no anchor was painted of yet.
         self._target: Conditioning | None = None
@@ -127,9 +127,11 @@ class StreamPainter:
         """Whether the next frame will differ; see `models.frames.Painter`."""
         return bool(self._queue) or not self._is_still
 
-    def aim(self, eeg: np.ndarray, is_locked: bool = True) -> Decoded:
+    def aim(
+        self, eeg: np.ndarray, is_locked: bool = True, first_sample: int | None = None
+    ) -> Decoded:
         """Follow an epoch from now on; see `models.frames.Painter`."""
-        self._target, decoded = read(self._pipeline, eeg, is_locked)
+        self._target, decoded = self._listener.read(eeg, is_locked, first_sample)
         self._is_new = True
         if self._follower is None:
             self._follower = Follower(self._target)

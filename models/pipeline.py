@@ -22,7 +22,7 @@ from models.drift import Drift
 from models.eeg_encoder import EEGEncoder
 from models.errors import BundleError
 from models.ip_adapter import ImageAdapter, empty_context, uninstall
-from models.template_reader import TemplateReader
+from models.template_reader import Reading, TemplateReader
 
 Predict = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -139,12 +139,16 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
             self.image_adapter.install(self.unet)
 
     @torch.no_grad()
-    def encode(self, eeg: torch.Tensor, is_locked: bool = True) -> Encoded:
+    def encode(
+        self, eeg: torch.Tensor, is_locked: bool = True, reading: Reading | None = None
+    ) -> Encoded:
         """Read epochs (n, channels, times).
 
         Parameters
         ----------
         is_locked : whether they are locked to the onset of what was seen, or sliding windows.
+        reading : what windows before them say with them (`models.window_filter`), for a bundle
+            with a reader; else each is read alone.
         """
         encoder, adapter, table = self.eeg_encoder, self.image_adapter, self.concepts
         eeg = eeg.to(encoder.device, encoder.dtype)
@@ -155,8 +159,10 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
             is_sure = table.is_sure(clip_embeds.float())
         if self.reader is not None and table is not None:
             odds = table.log_odds(clip_embeds.float())
-            told = self.reader.scores(eeg, is_locked), self.reader.distance(eeg)
-            probabilities, is_sure = self.reader.read(*told, own, odds, is_locked)
+            if reading is None:
+                told = self.reader.scores(eeg, is_locked), self.reader.distance(eeg)
+                reading = self.reader.read(*told, own, odds, is_locked)
+            probabilities, is_sure = reading.probabilities.to(own.device), reading.is_seen
             label = probabilities.argmax(1)
             context = self.reader.context(eeg, label, is_locked).to(encoder.dtype)
             time_embedding = self.conditioner.time_embedding(context)

@@ -59,6 +59,8 @@ class TemplateReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
     rank : of the space in which they are.
     n_context, cross_attention_dim : of the U-Net's context.
     n_looks : directions of the context in which looks are told; 0 for none.
+    stream_odds, stream_weight : log odds above which `models.window_filter` says that something is
+        seen, and how much a log likelihood ratio is worth there.
 
     Attributes
     ----------
@@ -84,6 +86,8 @@ class TemplateReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
         n_context: int = 16,
         cross_attention_dim: int = 128,
         n_looks: int = 32,
+        stream_odds: float = -3.5,  # noqa: ARG002 - kept in the config
+        stream_weight: float = 1.0,  # noqa: ARG002 - likewise
     ) -> None:
         super().__init__()
         n_features = n_channels * (n_times // width)
@@ -106,8 +110,14 @@ class TemplateReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """Log likelihood ratios (n, n_concepts) of each concept to nothing at all."""
         if is_locked:
             return _linear(self.locked, window_means(eeg.float(), self.config.locked_width))
-        by_lag = _linear(self.lags, self._place(eeg)).unflatten(1, (-1, self.config.n_concepts))
+        by_lag = self.by_lag(eeg)
         out: torch.Tensor = by_lag.logsumexp(1) - math.log(by_lag.shape[1])
+        return out
+
+    def by_lag(self, eeg: torch.Tensor) -> torch.Tensor:
+        """The same of sliding windows (n, n_lags, n_concepts), for each time since it appeared."""
+        every: torch.Tensor = _linear(self.lags, self._place(eeg))
+        out: torch.Tensor = every.unflatten(1, (-1, self.config.n_concepts))
         return out
 
     def distance(self, eeg: torch.Tensor) -> torch.Tensor:

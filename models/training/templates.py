@@ -14,6 +14,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from models.template_reader import TemplateReader
+from models.window_filter import WindowFilter
 
 # Of the mean variance, added to each feature's.
 RIDGE = 3e-3
@@ -21,6 +22,8 @@ RIDGE = 3e-3
 BELIEVED = 0.99
 # Of blank windows may be answered.
 FALSE_ANSWERS = 0.1
+# So many windows say something of one in ten.
+MANY = 40
 
 
 def means_of(eeg: np.ndarray, width: int) -> np.ndarray:
@@ -111,6 +114,24 @@ def set_farthest(reader: TemplateReader, eeg: torch.Tensor) -> None:
     """Take nearly all epochs (n, n_channels, n_times) for EEG, and what lies beyond for none."""
     distance = torch.cat([reader.distance(part) for part in eeg.split(512)])
     reader.farthest.data = distance.quantile(BELIEVED)
+
+
+def set_stream(reader: TemplateReader, blank: torch.Tensor, first_sample: np.ndarray) -> None:
+    """Let one in ten windows of nothing be answered where windows are read with those before.
+
+    Parameters
+    ----------
+    blank : (n, n_channels, n_times), windows of nothing in the order of their time; of fewer than
+        `MANY` nothing is learnt.
+    first_sample : (n,), of each; where stretches follow each other, of another part of the grid.
+    """
+    if len(blank) < MANY or reader.config.n_lags == 1:
+        return
+    listening, odds = WindowFilter(reader), []
+    for window, first in zip(blank.split(1), first_sample.tolist(), strict=True):
+        listening.read(window, first)
+        odds.append(listening.log_odds)
+    reader.register_to_config(stream_odds=float(np.quantile(odds, 1 - FALSE_ANSWERS)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -35,7 +35,9 @@ class TimedPainter:
     def restart(self) -> None:
         pass
 
-    def aim(self, eeg: np.ndarray, is_locked: bool = True) -> FakeDecoded:
+    def aim(
+        self, eeg: np.ndarray, is_locked: bool = True, first_sample: int | None = None
+    ) -> FakeDecoded:
         self.n_left = FRAMES
         self.level = 100 + (self.level + 7) % 20
         return FakeDecoded()

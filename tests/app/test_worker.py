@@ -30,6 +30,7 @@ def told():
 class FakeDecoded:
     is_sure: bool = True
     encode_ms: float = 5.0
+    drift: tuple[float, float] | None = None
     concepts: list = field(default_factory=told)
 
 
@@ -58,7 +59,7 @@ class FakePainter:
         self.n_restarts += 1
         self.n_left = 0
 
-    def aim(self, eeg, is_locked=True):
+    def aim(self, eeg, is_locked=True, first_sample=None):
         if eeg.shape != (N_CHANNELS, N_TIMES):
             raise EpochShapeError(f"The bundle wants {N_CHANNELS} channels, not {eeg.shape[0]}.")
         self.seen.append(eeg)

@@ -1,0 +1,135 @@
+"""Sliding windows that are read with those before them."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from models.template_reader import TemplateReader
+from models.training.templates import set_lags, set_stream
+from models.window_filter import WindowFilter
+
+N_CHANNELS, N_TIMES, WIDTH, HOP = 4, 64, 8, 16
+N_CONCEPTS, N_LAGS, BEFORE = 5, 14, 7
+N_WINDOWS = N_TIMES // WIDTH
+# Windows of samples in which a concept is answered to, from its appearance on.
+RESPONSE = 5
+NOISE = 1.2
+
+
+@pytest.fixture(scope="module")
+def responses():
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((N_CONCEPTS, N_CHANNELS, RESPONSE))
+
+
+@pytest.fixture(scope="module")
+def reader(responses):
+    """Knows the responses at every lag; window means of white noise around them."""
+    reader = TemplateReader(
+        N_CHANNELS, N_TIMES, WIDTH, WIDTH, N_CONCEPTS, N_LAGS, 60, 2, 4, n_looks=0
+    )
+    padded = np.zeros((N_CONCEPTS, N_CHANNELS, N_LAGS + N_WINDOWS))
+    padded[:, :, BEFORE : BEFORE + RESPONSE] = responses
+    at_lags = []
+    for lag in range(N_LAGS):
+        window = padded[:, :, lag : lag + N_WINDOWS]
+        centred = window - window.mean(axis=2, keepdims=True)
+        at_lags.append(centred.reshape(N_CONCEPTS, -1))
+    n_features = N_CHANNELS * N_WINDOWS
+    # A little less than the noise has: white noise less its mean has no full rank.
+    set_lags(reader, np.array(at_lags), NOISE**2 / WIDTH * np.eye(n_features))
+    return reader
+
+
+def stream(responses, shown, seed=0, gap=12):
+    """EEG (n_channels, n_times), and the sample at which each of the concepts appears."""
+    rng = np.random.default_rng(seed)
+    n_times = WIDTH * gap * (len(shown) + 2)
+    eeg = NOISE * rng.standard_normal((N_CHANNELS, n_times))
+    onsets = []
+    for i, concept in enumerate(shown):
+        onset = WIDTH * gap * (i + 1) + WIDTH * int(rng.integers(4))
+        length = RESPONSE * WIDTH
+        eeg[:, onset : onset + length] += np.repeat(responses[concept], WIDTH, axis=1)
+        onsets.append(onset)
+    return eeg.astype(np.float32), onsets
+
+
+def windows(eeg):
+    """First samples and windows (1, n_channels, n_times)."""
+    for first in range(0, eeg.shape[1] - N_TIMES + 1, HOP):
+        yield first, torch.from_numpy(eeg[None, :, first : first + N_TIMES].copy())
+
+
+def heard(reader, eeg):
+    """First samples, concepts, whether anything is seen, of all windows."""
+    listening = WindowFilter(reader)
+    found = [(first, listening.read(window, first)) for first, window in windows(eeg)]
+    first = np.array([first for first, _ in found])
+    named = np.array([int(reading.probabilities.argmax()) for _, reading in found])
+    return first, named, np.array([bool(reading.is_seen) for _, reading in found])
+
+
+def test_what_was_seen_is_remembered_when_its_response_has_left_the_window(reader, responses):
+    rng = np.random.default_rng(1)
+    shown = [int(k) for k in rng.integers(N_CONCEPTS, size=60)]
+    eeg, onsets = stream(responses, shown)
+    first, named, _ = heard(reader, eeg)
+    alone = torch.cat([reader.scores(window, False) for _, window in windows(eeg)]).argmax(1)
+    late, right, right_alone = 0, 0, 0
+    for concept, onset in zip(shown, onsets, strict=True):
+        # Windows that begin behind the middle of the response, before the next picture.
+        for i in np.flatnonzero((first > onset + 20) & (first < onset + 32)):
+            late += 1
+            right += named[i] == concept
+            right_alone += int(alone[i]) == concept
+    assert late > 25
+    assert right > 0.7 * late
+    assert right > right_alone + 0.2 * late
+
+
+def test_of_nothing_little_is_said_and_of_pictures_much(reader, responses):
+    blank = NOISE * np.random.default_rng(5).standard_normal((N_CHANNELS, 16000)).astype(np.float32)
+    every = list(windows(blank))
+    some = torch.cat([window for _, window in every])
+    set_stream(reader, some, np.array([first for first, _ in every]))
+    other = NOISE * np.random.default_rng(6).standard_normal((N_CHANNELS, 16000))
+    assert heard(reader, other.astype(np.float32))[2].mean() < 0.2
+    eeg, _ = stream(responses, [0, 1, 2, 3, 4] * 12, seed=2)
+    assert heard(reader, eeg)[2][4:].mean() > 0.6
+
+
+def test_after_a_gap_it_begins_anew(reader, responses):
+    eeg, _ = stream(responses, [3])
+    anew = WindowFilter(reader)
+    every = list(windows(eeg))
+    fresh = anew.read(every[-1][1], 0).probabilities
+    for begin in (-5, 1000, every[-2][0] + 3):
+        listening = WindowFilter(reader)
+        for first, window in every[:-1]:
+            listening.read(window, first)
+        # Back in time, far ahead, and on another grid.
+        torch.testing.assert_close(listening.read(every[-1][1], begin).probabilities, fresh)
+    listening.restart()
+    torch.testing.assert_close(listening.read(every[-1][1], 7).probabilities, fresh)
+
+
+def test_a_window_that_was_left_out_is_passed_over(reader, responses):
+    eeg, [onset] = stream(responses, [2], seed=3)
+    listening = WindowFilter(reader)
+    said = [
+        listening.read(window, first).probabilities[0]
+        for i, (first, window) in enumerate(windows(eeg))
+        if i % 2 == 0 and first < onset + 24
+    ]
+    assert int(said[-1].argmax()) == 2
+
+
+def test_what_is_no_eeg_says_nothing(reader, responses):
+    eeg, _ = stream(responses, [1])
+    far = copy.deepcopy(reader)
+    far.farthest.data.fill_(-1e9)
+    _, _, is_seen = heard(far, eeg)
+    assert not is_seen.any()
