@@ -52,8 +52,8 @@ def results(
     parts: Annotated[
         str,
         typer.Option(
-            help="Some of evaluation, live, peers, by-class, electrodes and calibration, with "
-            "commas; else all."
+            help="Some of evaluation, live, listening, peers, by-class, electrodes and "
+            "calibration, with commas; else all."
         ),
     ] = "",
 ) -> None:

@@ -18,7 +18,7 @@ from app.results.intervals import finite, median, ratio
 from app.results.part import Part, Table, written
 from app.results.reliability import calibration_error, error_of_chance, reliability
 from app.results.stream import Epochs, Sessions
-from app.results.unsure import Say, Values, measure_not_sure, sureness
+from app.results.unsure import Say, Values, alone, measure_not_sure, sureness
 from app.results.waiting import IN_A_ROW, time_to_right
 from models.pipeline import EEGToImagePipeline
 from models.training.metrics import Score
@@ -74,10 +74,10 @@ def measure(
 
     parts = [
         accuracy(inside, of_inside, of_noise, of_zero, ideal),
-        waiting(frames, of_frames.painted, locked, of_locked.painted, spec),
+        waiting(frames, of_frames.painted, spec, (locked, of_locked.painted)),
         confidence("marker-locked epochs", locked, of_locked),
         confidence("sliding windows fully inside a viewing", inside, of_inside),
-        sureness(measure_not_sure(pipeline, spec, sessions, recorded["sliding"], say)),
+        sureness(measure_not_sure(alone(pipeline), spec, sessions, recorded["sliding"], say)),
     ]
     values: Values = {
         "subject": sessions.subject,
@@ -172,45 +172,50 @@ def accuracy(
 
 
 def waiting(
-    frames: Epochs, said: np.ndarray, locked: Epochs, locked_said: np.ndarray, spec: EpochSpec
+    frames: Epochs,
+    said: np.ndarray,
+    spec: EpochSpec,
+    locked: tuple[Epochs, np.ndarray] | None = None,
 ) -> tuple[Table, Values]:
     """From a picture's appearance to the right picture on the page.
 
     Parameters
     ----------
-    frames, locked : sliding windows that end inside a viewing, and marker-locked epochs.
-    said, locked_said : (n,), what the judge sees in their pictures.
+    frames : sliding windows that end inside a viewing.
+    said : (n,), what the judge sees in their pictures.
+    locked : marker-locked epochs, and what it sees in theirs.
     """
     rows: list[list[str]] = []
     values: Values = {}
-    after = locked.last - locked.onset[locked.picture]
-    for eeg, truth, locked_truth in (
-        ("EEG", frames.truth, locked.truth),
-        ("shuffled", shuffled_truth(frames), shuffled_truth(locked)),
-    ):
-        sliding = time_to_right(said == truth, frames.last, frames.picture, frames.onset)
-        once = np.where(locked_said == locked_truth, after, np.inf)
-        for kind, title, times in (
-            ("sliding", f"sliding, every {spec.hop / spec.sfreq:g} s", sliding),
-            ("marker-locked", "marker-locked, one for each picture", once),
-        ):
+    every = f"sliding, every {spec.hop / spec.sfreq:g} s"
+    for eeg, truth_of in (("EEG", lambda e: e.truth), ("shuffled", shuffled_truth)):
+        right = said == truth_of(frames)
+        sliding = time_to_right(right, frames.last, frames.picture, frames.onset)
+        found = [("sliding", every, sliding)]
+        if locked is not None:
+            epochs, locked_said = locked
+            after = epochs.last - epochs.onset[epochs.picture]
+            once = np.where(locked_said == truth_of(epochs), after, np.inf)
+            found.append(("marker-locked", "marker-locked, one for each picture", once))
+            values["end of a marker-locked epoch"] = float(np.median(after))
+        for kind, title, times in found:
             middle = median(times)
             never = Score.of(np.isinf(times).astype(float), np.arange(len(times)))
             rows.append([title, eeg, _seconds(middle), written(never), str(len(times))])
             values[f"{kind}, {eeg}"] = {"median": finite(middle), "never": asdict(never)}
-    values["end of a marker-locked epoch"] = float(np.median(after))
-    table = Table(
-        "Time to the right picture",
-        ["frames", "labels", "median", "never right", "pictures"],
-        rows,
-        [
-            "From the picture's appearance to the last sample of the window of the first of "
-            f"{IN_A_ROW} frames in a row in which the judge sees the right concept; never, if "
-            "there are none before the picture goes. Painting comes on top. The only frame of a "
-            f"marker-locked epoch ends {np.median(after):.2f} s after the appearance, so for these "
-            f"one right frame is enough. {SIMULATED}"
-        ],
+    note = (
+        "From the picture's appearance to the last sample of the window of the first of "
+        f"{IN_A_ROW} frames in a row in which the judge sees the right concept; never, if there "
+        "are none before the picture goes. Painting comes on top."
     )
+    if locked is not None:
+        note += (
+            " The only frame of a marker-locked epoch ends "
+            f"{values['end of a marker-locked epoch']:.2f} s after the appearance, so for these "
+            "one right frame is enough."
+        )
+    header = ["frames", "labels", "median", "never right", "pictures"]
+    table = Table("Time to the right picture", header, rows, [f"{note} {SIMULATED}"])
     return table, {"time to the right picture": values}
 
 

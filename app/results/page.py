@@ -9,7 +9,7 @@ from pathlib import Path
 
 from app.errors import SettingsError, SummaryError
 from app.evaluation import make_empty
-from app.results import by_class, calibration, electrodes, live, peers, pictures
+from app.results import by_class, calibration, electrodes, listening, live, peers, pictures
 from app.results.inputs import Inputs, Say, Wanted
 from app.results.part import Part
 from app.settings import Settings
@@ -22,6 +22,13 @@ PAGE = "results.md"
 def _live(inputs: Inputs) -> Part:
     pipeline, sessions = inputs.painter.pipeline, inputs.wanted.sessions
     return live.measure(
+        pipeline, inputs.spec, inputs.judge, sessions, inputs.options, inputs.say
+    )  # fmt: skip
+
+
+def _listening(inputs: Inputs) -> Part:
+    pipeline, sessions = inputs.painter.pipeline, inputs.wanted.sessions
+    return listening.measure(
         pipeline, inputs.spec, inputs.judge, sessions, inputs.options, inputs.say
     )  # fmt: skip
 
@@ -73,6 +80,7 @@ def _calibration(inputs: Inputs) -> Part:
 PARTS: dict[str, Callable[[Inputs], Part]] = {
     "evaluation": pictures.measure,
     "live": _live,
+    "listening": _listening,
     "peers": _peers,
     "by-class": _by_class,
     "electrodes": _electrodes,

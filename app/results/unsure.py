@@ -28,6 +28,9 @@ OPEN_UV = 20.0
 RESPONSE_S = 0.3
 N_THIRDS = 3
 
+IsSure = Callable[[Epochs], np.ndarray]
+"""Of the windows of a stream, in order, whether each is answered: (n,) bool."""
+
 Say = Callable[[str], None]
 Values = dict[str, Any]
 
@@ -71,24 +74,19 @@ def railed_inputs(rows: np.ndarray) -> Spoil:
     return spoil
 
 
-def not_sure(pipeline: EEGToImagePipeline, data: np.ndarray, picture: np.ndarray) -> Score:
-    """Share of epochs that are answered with "not sure".
-
-    Parameters
-    ----------
-    data : (n, n_channels, n_times).
-    picture : (n,), the last one that had appeared: epochs are not independent within.
-    """
-    return Score.of((~is_sure(pipeline, data)).astype(float), picture)
+def alone(pipeline: EEGToImagePipeline) -> IsSure:
+    """Each window by itself."""
+    return lambda epochs: is_sure(pipeline, epochs.data)
 
 
 def measure_not_sure(
-    pipeline: EEGToImagePipeline, spec: EpochSpec, sessions: Sessions, seen: Epochs, say: Say
+    sure: IsSure, spec: EpochSpec, sessions: Sessions, seen: Epochs, say: Say
 ) -> list[NotSure]:
     """The share for EEG without an answer, for broken EEG and for clean EEG.
 
     Parameters
     ----------
+    sure : says of a whole stream's windows which are answered.
     seen : sliding windows of the sessions as they are.
     """
     p = sessions.parameters
@@ -96,27 +94,33 @@ def measure_not_sure(
     everything = np.arange(len(CH_NAMES))
     out: list[NotSure] = []
 
+    def told(stream: Epochs) -> Epochs:
+        """A stream with its answers in the place of its samples."""
+        return replace(stream, data=sure(stream)[:, None])
+
     def share(*parts: Epochs) -> Score:
         """Of one or several recordings of the same pictures."""
         known = [part.take(part.picture >= 0) for part in parts]
-        data, picture = ([getattr(k, name) for k in known] for name in ("data", "picture"))
-        return not_sure(pipeline, np.concatenate(data), np.concatenate(picture))
+        # The last picture that had appeared: epochs are not independent within.
+        picture = np.concatenate([part.picture for part in known])
+        is_sure = np.concatenate([part.data[:, 0] for part in known])
+        return Score.of(1.0 - is_sure, picture)
 
     def ask(eeg: str, score: Score) -> None:
         out.append(NotSure(eeg, score, at_least(score.value, LEAST_BLIND, ".0%")))
 
+    seen = told(seen)
     say('"Not sure": a subject who sees nothing.')
-    ask("a subject who sees nothing", share(sessions.record(spec, blind)["sliding"]))
+    ask("a subject who sees nothing", share(told(sessions.record(spec, blind)["sliding"])))
     if len(gaps := seen.in_gaps(RESPONSE_S)):
         ask(f"between pictures, from {RESPONSE_S:g} s after one's end", share(gaps))
     say('"Not sure": electrodes off.')
     spoiled = sessions.record(spec, spoil=open_inputs(everything, 0))
-    ask("all electrodes off, inputs open", share(spoiled["sliding"]))
-    silence = np.zeros((1, spec.n_channels, spec.n_times), np.float32)
-    ask(
-        "all electrodes off, inputs at their limit (all windows are the same one)",
-        not_sure(pipeline, silence, np.zeros(1)),
-    )
+    ask("all electrodes off, inputs open", share(told(spoiled["sliding"])))
+    silent = spoiled["sliding"].take(np.arange(1))
+    silent = replace(silent, data=np.zeros_like(silent.data), picture=np.zeros(1, int))
+    name = "all electrodes off, inputs at their limit (all windows are the same one)"
+    ask(name, share(told(silent)))
     # Every electrode is off once.
     thirds = np.array_split(np.random.default_rng(0).permutation(everything), N_THIRDS)
     shorter = replace(sessions, n_trials=math.ceil(sessions.n_trials / N_THIRDS))
@@ -124,12 +128,12 @@ def measure_not_sure(
         ("open", [open_inputs(rows, 1 + i) for i, rows in enumerate(thirds)]),
         ("at their limit", [railed_inputs(rows) for rows in thirds]),
     ):
-        parts = [shorter.record(spec, spoil=spoil)["sliding"].inside() for spoil in spoils]
+        parts = [told(shorter.record(spec, spoil=spoil)["sliding"]).inside() for spoil in spoils]
         name = f"inside a viewing, a third of the electrodes off, inputs {how}"
         out.append(NotSure(name, share(*parts)))
     out.append(NotSure("inside a viewing, with artefacts", share(seen.inside())))
     say('"Not sure": clean windows.')
-    clean = share(sessions.record(spec, without_artefacts(p))["sliding"].inside())
+    clean = share(told(sessions.record(spec, without_artefacts(p))["sliding"]).inside())
     bar = at_most(clean.value, MOST_CLEAN, ".0%")
     return [*out, NotSure("inside a viewing, without artefacts", clean, bar)]
 

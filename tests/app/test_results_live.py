@@ -17,7 +17,7 @@ from acquisition.simulation_parameters import DIFFICULTIES
 from acquisition.stimuli import concepts
 from app.bundle import read_epoch_spec
 from app.errors import SettingsError
-from app.results import live, unsure
+from app.results import listening, live, unsure
 from app.results.answers import Answers, concept_table
 from app.results.bars import at_least, at_most
 from app.results.intervals import median, ratio
@@ -25,8 +25,9 @@ from app.results.live import Ideal, accuracy, confidence, measure, shuffled_trut
 from app.results.part import Part
 from app.results.reliability import calibration_error, error_of_chance, reliability
 from app.results.stream import KINDS, Epochs, Sessions, record
-from app.results.unsure import not_sure, open_inputs, railed_inputs
+from app.results.unsure import open_inputs, railed_inputs
 from app.results.waiting import time_to_right
+from app.settings import ROOT
 from models.errors import BundleError
 from models.pipeline import EEGToImagePipeline, load_bundle
 from models.training.judge import Judge
@@ -208,7 +209,7 @@ def test_waiting_tells_both_kinds_and_shuffled_labels() -> None:
     is_right = (np.tile(np.arange(7), n) >= 2) & (picture % 4 > 0)
     said = np.where(is_right, frames.truth, -1)
     locked = epochs((3.0 * np.arange(n) - 0.1).tolist(), list(range(n)), list(range(n)))
-    table, values = waiting(frames, said, locked, np.zeros(n, int), SPEC)
+    table, values = waiting(frames, said, SPEC, (locked, np.zeros(n, int)))
     times = values["time to the right picture"]
     assert times["sliding, EEG"]["median"]["value"] == pytest.approx(0.7)
     assert times["sliding, EEG"]["never"]["value"] == 0.25
@@ -251,8 +252,38 @@ def test_not_sure_is_below_the_bundles_threshold(
     seen = pipeline.concepts.seen
     monkeypatch.setattr(seen.weight, "data", torch.ones(1, 8))
     monkeypatch.setattr(seen.bias, "data", torch.zeros(1))
-    score = not_sure(pipeline, np.zeros((4, 32, 256), np.float32), np.arange(4))
-    assert (score.value, score.n) == (0.5, 4)
+    some = epochs([0.0] * 4, list(range(4)), list(range(4)))
+    some = replace(some, data=np.zeros((4, 32, 256), np.float32))
+    assert unsure.alone(pipeline)(some).tolist() == [True, True, False, False]
+
+
+def test_windows_that_are_read_with_those_before(
+    pipeline: EEGToImagePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = ROOT / "weights"
+    judge = JudgeClassifier(str(weights / "training" / "judge"), torch.device("cpu"))
+    monkeypatch.setattr(live, "IdealObserver", KnowsNothing)
+    sessions = Sessions(DEMO, subject=0, numbers=[100], n_trials=30)
+    options = Options(steps=2, guidance=1.0, batch=32)
+    bundle = weights / "scale-model"
+    shipped = load_bundle(bundle)
+    part = listening.measure(
+        shipped, read_epoch_spec(bundle), judge, sessions, options, lambda _: None
+    )
+    page = json.dumps(part.to_dict(), allow_nan=False)
+    assert Part.from_dict(json.loads(page)).markdown() == part.markdown()
+    told = part.values["sliding"]
+    assert told["painted"]["EEG"]["value"] > 0.3
+    assert told["concept"]["EEG"]["value"] > 0.3
+    assert told["painted"]["shuffled EEG"]["value"] < 0.2
+    assert told["painted"]["noise EEG"]["value"] < 0.2
+    unsure_of = part.values["not sure"]
+    assert unsure_of["a subject who sees nothing"]["score"]["value"] > 0.7
+    assert unsure_of["all electrodes off, inputs open"]["score"]["value"] == 1
+    assert unsure_of["inside a viewing, without artefacts"]["score"]["value"] < 0.4
+    # The tiny bundle has no reader.
+    read_alone = listening.measure(pipeline, SPEC, judge, sessions, options, lambda _: None)
+    assert "alone" in read_alone.markdown()
 
 
 def test_a_bundle_without_concepts_is_refused() -> None:

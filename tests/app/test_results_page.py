@@ -17,7 +17,17 @@ from acquisition.epoch_spec import EpochSpec
 from acquisition.simulation_parameters import DIFFICULTIES
 from acquisition.stimuli import concepts
 from app.errors import ExitCode
-from app.results import by_class, calibration, captions, electrodes, inputs, live, peers, pictures
+from app.results import (
+    by_class,
+    calibration,
+    captions,
+    electrodes,
+    inputs,
+    listening,
+    live,
+    peers,
+    pictures,
+)
 from app.results.intervals import finite, unpaired_ratio
 from app.results.part import Part, Table
 from app.results.stream import Sessions
@@ -100,6 +110,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Measured:
     found = {}
     for name, module in (
         ("live", live),
+        ("listening", listening),
         ("peers", peers),
         ("electrodes", electrodes),
         ("calibration", calibration),
@@ -128,7 +139,7 @@ def test_all_parts_are_measured_once_and_gone_on_with(
     assert "The same command goes on" in capsys.readouterr().err
     page = (out / "results.md").read_text()
     assert "## Generated pictures" in page
-    assert "These parts: live, peers, by-class, electrodes, calibration." in page
+    assert "These parts: live, listening, peers, by-class, electrodes, calibration." in page
 
     # As if stopped in the middle of another part, too.
     (out / "by-class").mkdir()
@@ -142,6 +153,7 @@ def test_all_parts_are_measured_once_and_gone_on_with(
     assert titles == [
         "Generated pictures",
         "Title of live",
+        "Title of listening",
         "Title of peers",
         "Beside a classifier and a painter of classes",
         "Title of electrodes",
@@ -152,7 +164,7 @@ def test_all_parts_are_measured_once_and_gone_on_with(
     assert f"phosphene results {files / 'bundle'}" in page
     assert f"| subject parameters | version 3, digest {DEMO['parameters']} |" in page
     assert "| simulated anew | subject 0, sessions 200, 7 pictures each |" in page
-    assert [mock.call_count for mock in measured.values()] == [2, 1, 1, 1, 1]
+    assert [mock.call_count for mock in measured.values()] == [2, 1, 1, 1, 1, 1]
     assert list(measured["peers"].call_args.args[2]) == ["new sessions", "other subjects"]
     assert measured["training"].call_args.args[3].steps == 3
     for path in out.glob("*.json"):
@@ -242,7 +254,7 @@ def test_wrong_input_gets_its_sentence_and_writes_nothing(
         ({"classifier": "vit:some"}, ExitCode.USAGE, "needs the scale model's judge"),
         ({"classifier": f"judge:{nowhere}"}, ExitCode.TRAINING, "cannot be loaded"),
         ({"clip": nowhere}, ExitCode.USAGE, "There is no CLIP at"),
-        ({"parts": "live,lve"}, ExitCode.USAGE, "--parts expects evaluation, live, peers, by-"),
+        ({"parts": "live,lve"}, ExitCode.USAGE, "--parts expects evaluation, live, listening"),
         ({"parts": "by-class"}, ExitCode.USAGE, "Give --parts both of them"),
         ({"difficulty": "easy"}, ExitCode.SOURCE, "There is no difficulty 'easy'"),
         ({"difficulty": "literature"}, ExitCode.TRAINING, "not simulated at difficulty 'liter"),

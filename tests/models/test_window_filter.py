@@ -15,7 +15,7 @@ N_CONCEPTS, N_LAGS, BEFORE = 5, 14, 7
 N_WINDOWS = N_TIMES // WIDTH
 # Windows of samples in which a concept is answered to, from its appearance on.
 RESPONSE = 5
-NOISE = 1.2
+NOISE = 1.5
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def reader(responses):
     return reader
 
 
-def stream(responses, shown, seed=0, gap=12):
+def stream(responses, shown, seed=0, gap=18):
     """EEG (n_channels, n_times), and the sample at which each of the concepts appears."""
     rng = np.random.default_rng(seed)
     n_times = WIDTH * gap * (len(shown) + 2)
@@ -80,13 +80,13 @@ def test_what_was_seen_is_remembered_when_its_response_has_left_the_window(reade
     alone = torch.cat([reader.scores(window, False) for _, window in windows(eeg)]).argmax(1)
     late, right, right_alone = 0, 0, 0
     for concept, onset in zip(shown, onsets, strict=True):
-        # Windows that begin behind the middle of the response, before the next picture.
-        for i in np.flatnonzero((first > onset + 20) & (first < onset + 32)):
+        # Windows that begin behind the response and end before the next picture's.
+        for i in np.flatnonzero((first > onset + 36) & (first < onset + 60)):
             late += 1
             right += named[i] == concept
             right_alone += int(alone[i]) == concept
     assert late > 25
-    assert right > 0.7 * late
+    assert right > 0.6 * late
     assert right > right_alone + 0.2 * late
 
 

@@ -1,0 +1,128 @@
+"""The part "Listening" of the results page: sliding windows, read with those before them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from acquisition.epoch_spec import EpochSpec
+from acquisition.stimuli import concepts
+from app.results.answers import Answers, concept_table
+from app.results.live import accuracy, confidence, ideal_answers, waiting
+from app.results.part import Part, Table
+from app.results.stream import Epochs, Sessions
+from app.results.unsure import Say, Values, measure_not_sure, sureness
+from models.pipeline import EEGToImagePipeline, fixed_noise
+from models.template_reader import Reading
+from models.training.scorers import JudgeClassifier
+from models.training.trials import Options, noise_like
+from models.window_filter import WindowFilter
+
+TITLE = "Live, sliding windows read with those before"
+
+
+def measure(
+    pipeline: EEGToImagePipeline,
+    spec: EpochSpec,
+    judge: JudgeClassifier,
+    sessions: Sessions,
+    options: Options,
+    say: Say,
+) -> Part:
+    """Measure what the live stream says of sliding windows; parameters as `app.results.live`.
+
+    Raises
+    ------
+    BundleError
+        The bundle does not name the simulated subject's concepts.
+    ScorerError
+        The judge knows others.
+    """
+    concept_table(pipeline)
+    reader = pipeline.reader
+    if reader is None or reader.config.n_lags == 1:
+        alone = "This bundle has no templates at several lags: it reads each window alone."
+        return Part(TITLE, [Table("Windows", ["windows"], [[alone]], [])], {})
+    judge.classes_of([c.name for c in concepts()])
+    stream = sessions.record(spec)["sliding"]
+    say(f"Listening: {len(stream)} sliding windows, one after the other.")
+    painted = named_pictures(pipeline, judge, options)
+    sfreq = spec.sfreq
+
+    def answers(epochs: Epochs) -> tuple[Answers, np.ndarray]:
+        said, is_sure = listen(pipeline, epochs, sfreq)
+        best = said.argmax(axis=1)
+        return Answers(best, said.max(axis=1), painted[best]), is_sure
+
+    every, _ = answers(stream)
+    is_seen = (stream.picture >= 0) & (stream.last < stream.offset[stream.picture])
+    is_inside = is_seen & (stream.first >= stream.onset[stream.picture])
+    frames, of_frames = stream.take(is_seen), _at(every, is_seen)
+    inside, of_inside = stream.take(is_inside), _at(every, is_inside)
+    noise = noise_like(torch.from_numpy(stream.data), options.seed).numpy()
+    of_noise, _ = answers(replace(stream, data=noise))
+    of_zero, _ = answers(replace(stream, data=np.zeros_like(noise)))
+    say("The ideal observer looks at single windows of the sessions without artefacts.")
+    ideal = ideal_answers(spec, sessions)
+    table, values = accuracy(
+        inside, of_inside, _at(of_noise, is_inside), _at(of_zero, is_inside), ideal
+    )
+    told = (
+        "Ours knows the windows before, which overlap; the ideal observer sees each alone, so that "
+        "a share above 1 is no wonder. The picture of a concept is the same in all windows."
+    )
+    table = replace(table, notes=[*table.notes, told])
+    parts = [
+        (table, values),
+        waiting(frames, of_frames.painted, spec),
+        confidence("windows fully inside a viewing, read with those before", inside, of_inside),
+        sureness(measure_not_sure(lambda e: answers(e)[1], spec, sessions, stream, say)),
+    ]
+    known: Values = {"subject": sessions.subject, "sessions": list(sessions.numbers)}
+    for _, own in parts:
+        known |= own
+    return Part(TITLE, [t for t, _ in parts], known)
+
+
+def listen(
+    pipeline: EEGToImagePipeline, epochs: Epochs, sfreq: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (n, n_concepts), and whether anything is seen (n,), of windows in order."""
+    assert pipeline.reader is not None
+    listening, readings = WindowFilter(pipeline.reader), []
+    for window, first in zip(torch.from_numpy(epochs.data).split(1), epochs.first, strict=True):
+        readings.append(listening.read(window.to(pipeline.device), round(first * sfreq)))
+    said = torch.cat([reading.probabilities for reading in readings])
+    return said.numpy(), torch.cat([reading.is_seen for reading in readings]).numpy()
+
+
+@torch.inference_mode()
+def named_pictures(
+    pipeline: EEGToImagePipeline, judge: JudgeClassifier, options: Options
+) -> np.ndarray:
+    """What the judge sees in the picture of each concept, (n_concepts,): of sliding windows, whose
+    looks are not read, it is the same for all.
+    """
+    n = len(concepts())
+    eeg = torch.zeros(n, pipeline.reader.config.n_channels, pipeline.reader.config.n_times)
+    reading = Reading(F.one_hot(torch.arange(n), n).float(), torch.ones(n, dtype=torch.bool))
+    encoded = pipeline.encode(eeg, False, reading)
+    noise, generator = fixed_noise(pipeline, options.seed)
+    latents = pipeline.denoise(
+        encoded.context,
+        encoded.time_embedding,
+        noise.expand(n, -1, -1, -1),
+        options.steps,
+        options.guidance,
+        [generator.clone_state() for _ in range(n)],
+    )
+    # The page gets bytes.
+    pictures = (pipeline.decode(latents) * 255).round() / 255
+    return np.asarray(judge(pictures).argmax(1).cpu())
+
+
+def _at(answers: Answers, which: np.ndarray) -> Answers:
+    return Answers(answers.concept[which], answers.confidence[which], answers.painted[which])
