@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from app.bundle import read_epoch_spec
+from app.settings import ROOT
+from models.frames import Listener
+from models.pipeline import load_bundle
 from models.template_reader import TemplateReader
 from models.training.templates import set_lags, set_stream
 from models.window_filter import WindowFilter
@@ -133,3 +137,29 @@ def test_what_is_no_eeg_says_nothing(reader, responses):
     far.farthest.data.fill_(-1e9)
     _, _, is_seen = heard(far, eeg)
     assert not is_seen.any()
+
+
+def test_a_listener_reads_windows_with_those_before():
+    bundle = ROOT / "weights" / "scale-model"
+    pipeline = load_bundle(bundle)
+    spec = read_epoch_spec(bundle)
+    rng = np.random.default_rng(0)
+    eeg = rng.standard_normal((spec.n_channels, spec.n_times + 8 * spec.hop)).astype(np.float32)
+    starts = range(0, 8 * spec.hop, spec.hop)
+    cut = [eeg[:, start : start + spec.n_times].copy() for start in starts]
+    listening, listener = WindowFilter(pipeline.reader), Listener(pipeline)
+    for _ in range(2):
+        for start, window in zip(starts, cut, strict=True):
+            expected = listening.read(torch.from_numpy(window)[None], start)
+            _, decoded = listener.read(window, False, start)
+            best = dict(decoded.concepts)
+            names = pipeline.concepts.config.names
+            assert [best[name] for name in names] == expected.probabilities[0].tolist()
+            assert decoded.is_sure == bool(expected.is_seen[0])
+        listening.restart()
+        listener.restart()
+    # Without a place in the stream a window is read alone, and so is a marker-locked epoch.
+    for is_locked, place in ((False, None), (True, 0)):
+        _, decoded = listener.read(cut[0], is_locked, place)
+        alone = pipeline.encode(torch.from_numpy(cut[0])[None], is_locked).probabilities[0]
+        assert [p for _, p in decoded.concepts] == alone.sort(descending=True).values.tolist()
