@@ -16,7 +16,10 @@ role, manner, pids = sys.argv[1:4]
 def note_pid() -> None:
     name = role.removeprefix("app.")
     count = len(list(Path(pids).glob(f"{name}.*")))
-    (Path(pids) / f"{name}.{count}").write_text(str(os.getpid()))
+    # Whole at once: it may be killed while it writes.
+    unfinished = Path(pids) / f".{name}"
+    unfinished.write_text(str(os.getpid()))
+    unfinished.rename(Path(pids) / f"{name}.{count}")
 
 
 note_pid()
