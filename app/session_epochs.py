@@ -151,10 +151,15 @@ def read_sessions(paths: Sequence[Path], spec: EpochSpec, known: Sequence[str]) 
         minutes=sum(recording.duration for recording in recordings) / 60,
         n_trials=len(trials),
         dropped=dropped,
-        warnings=[text.removeprefix("WARNING: ") for text in warnings(trials, runs)]
+        warnings=[_sentence(text) for text in warnings(trials, runs)]
         + _flat(recordings, electrodes),
         honesty=_honesty(paths[0]),
     )
+
+
+def _sentence(warning: str) -> str:
+    text = warning.removeprefix("WARNING: ")
+    return text[:1].upper() + text[1:]
 
 
 def _load(path: Path, cut_off: list[str]) -> Recording:

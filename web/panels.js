@@ -122,7 +122,7 @@ export class Panels {
     write("fidelity", fidelity || "not known yet");
     write("fidelity-text", state.fidelity_text);
     byId("drift-row").hidden = state.drift === null;
-    if (state.drift) write("drift", `${percent(state.drift[0])} (${percent(state.drift[1])} is usual)`);
+    if (state.drift) write("drift", `${percent(state.drift[0])} · usual ${percent(state.drift[1])}`);
     this.#showSeen(state.seen);
     this.#head.show(state.quality);
     this.#showQuality(state.quality);

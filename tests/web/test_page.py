@@ -247,6 +247,17 @@ def test_latency_rate_and_losses_are_shown(page: Any, room: Room) -> None:
     assert text(page, "rate").endswith("per second")
 
 
+def test_how_far_the_eeg_has_moved_is_shown_for_a_persons_own_bundle(page: Any, room: Room) -> None:
+    begin(page, room)
+    room.work()
+    wait_for_text(page, "bundle", "scale-model")
+    assert page.locator("#drift-row").is_hidden()
+    room.work(drift=(0.034, 0.0121))
+    wait_for_text(page, "drift", "3.4 % · usual 1.2 %")
+    fits = "(shown) => shown.scrollWidth <= shown.clientWidth"
+    assert page.locator("#drift").evaluate(fits)
+
+
 def test_a_child_that_restarts_is_told_in_one_sentence(page: Any, room: Room) -> None:
     begin(page, room)
     restarting = {"state": "restarting", "restarts": 1, "message": "The worker process was killed."}
