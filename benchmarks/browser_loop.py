@@ -364,12 +364,12 @@ def table(cells: Sequence[Cell], subject: int) -> Table:
                 cell.verdict,
             ]
         )
-    n = {len(cell.label) for cell in cells}
+    n = " or ".join(map(str, sorted({len(cell.label) for cell in cells})))
     missed = sum(said < 0 for cell in cells for said in cell.painted)
     took = max(cell.took_s for cell in cells)
     notes = [
         f"Simulated subject {subject}, whom nothing was trained with, looked at what Chromium "
-        f"showed; chance {1 / 40:.1%}. Of each bundle {min(n)} to {max(n)} pictures that were "
+        f"showed; chance {1 / 40:.1%}. Of each bundle {n} pictures that were "
         "presented anew, in the same sitting; intervals of 95 % over pictures. Judged is the last "
         "frame that a viewer got of each picture's epoch; of "
         f"{missed} pictures of {sum(len(c.label) for c in cells)} no frame came, which counts as "
