@@ -51,11 +51,11 @@ def accuracy(right: np.ndarray, label: np.ndarray, seed: int = 0) -> Accuracy:
     of_class = [right[label == k] for k in np.unique(label)]
     # Always right of few is not right for certain (Jeffreys); a class of few is like the others.
     usual = (right.sum() + 0.5) / (len(right) + 1)
-    shares = [(r.sum() + usual) / (len(r) + 1) for r in of_class]
+    shares = [(r.sum() + usual) / (len(r) + 1) + usual - right.mean() for r in of_class]
     # n draws of n answers of which a share is right.
     drawn = np.mean(
         [
-            rng.binomial(len(r), share, N_BOOTSTRAP) / len(r)
+            rng.binomial(len(r), np.clip(share, 0, 1), N_BOOTSTRAP) / len(r)
             for r, share in zip(of_class, shares, strict=True)
         ],
         axis=0,

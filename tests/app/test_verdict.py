@@ -76,6 +76,16 @@ def test_a_difference_of_none_in_few_trials_is_not_certain():
 def test_all_right_is_not_certain():
     label, _ = trials(2, 5)
     assert accuracy(np.ones(10, bool), label).low < 1
+    label, _ = trials(3, 24)
+    assert 0.95 < accuracy(np.ones(72, bool), label).low < 0.99
+    assert 0.01 < accuracy(np.zeros(72, bool), label).high < 0.05
+
+
+def test_classes_of_few_trials_do_not_move_the_interval():
+    label = np.arange(80) % 40
+    found = accuracy(answers(label, 0.3) == label, label)
+    middle = (found.low + found.high) / 2
+    assert abs(middle - found.value) < 0.02
 
 
 @pytest.mark.parametrize(
