@@ -289,6 +289,8 @@ class _Person:
             embeds = [
                 self._pipeline.encode(part, is_locked).clip_embeds.float()
                 for part in torch.from_numpy(eeg).split(PART)
+                # Of no epochs there is one part, an empty one.
+                if len(part)
             ]
         finally:
             self._pipeline.reader = reader

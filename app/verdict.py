@@ -69,15 +69,23 @@ def difference(ours: np.ndarray, other: np.ndarray, label: np.ndarray, seed: int
     """How much more is right of `ours` than of `other`, (n,) bool each, of the same trials."""
     rng = np.random.default_rng(seed)
     drawn, values = [], []
+    # As for a share: that none differed of few is not for certain either.
+    every = _outcomes(ours.astype(int) - other)
+    usual = (every + 0.5) / (every + 0.5).sum()
+    shift = usual - every / every.sum()
     for k in np.unique(label):
         more = ours[label == k].astype(int) - other[label == k]
-        # n draws of n trials; that none differed of few is not for certain either (Jeffreys).
-        tempered = np.array([(more == sign).sum() for sign in (1, 0, -1)]) + 0.5
-        times = rng.multinomial(len(more), tempered / tempered.sum(), N_BOOTSTRAP)
+        shares = np.maximum((_outcomes(more) + usual) / (len(more) + 1) + shift, 0)
+        times = rng.multinomial(len(more), shares / shares.sum(), N_BOOTSTRAP)
         drawn.append((times[:, 0] - times[:, 2]) / len(more))
         values.append(more.mean())
     low, high = np.quantile(np.mean(drawn, axis=0), (0.025, 0.975))
     return Accuracy(float(np.mean(values)), float(low), float(high))
+
+
+def _outcomes(more: np.ndarray) -> np.ndarray:
+    """How often the first alone was right, both or none were, the other alone was."""
+    return np.array([(more == sign).sum() for sign in (1, 0, -1)])
 
 
 def shuffled(said: np.ndarray, label: np.ndarray, run: np.ndarray, seed: int = 0) -> Accuracy:

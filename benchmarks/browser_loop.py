@@ -247,7 +247,9 @@ class Loop:
                 page.get_by_role("button", name="Again").click()
             page.get_by_label("Their pseudonym").fill("stranger")
             page.get_by_role("button", name="Train", exact=True).click()
-            page.wait_for_selector("#report:visible", timeout=1_200_000)
+            page.wait_for_selector("#report:visible, #train-again:visible", timeout=1_200_000)
+            if not page.locator("#report").is_visible():
+                raise SystemExit(f"It was not trained: {page.locator('#what').inner_text()}")
             page.screenshot(path=self._folder / "report.png", full_page=True)
 
     def bundle_of(self, k: int) -> tuple[Path, dict[str, Any]]:

@@ -108,6 +108,21 @@ def test_of_a_recorder_that_was_killed_what_there_is_is_used(session, tmp_path):
         read_sessions([path], SPEC, [])
 
 
+def test_without_a_moment_of_nothing_there_is_a_bundle_too(bundle, tmp_path, monkeypatch):
+    path = write_session(
+        tmp_path / "P03" / "s.xdf", class_names=("cat", "dog"), effect_uv=12.0, n_runs=2
+    )
+    # As a presentation without breaks.
+    nothing = np.zeros((0, 32, 256), np.float32)
+    whole = read_sessions
+    monkeypatch.setattr(
+        "app.calibrate.read_sessions",
+        lambda *known: replace(whole(*known), blank=nothing, blank_first=np.zeros(0, int)),
+    )
+    report = calibrate([path], bundle, tmp_path / "out")
+    assert load_bundle(report["bundle"]).reader is not None
+
+
 def test_nothing_is_called_nothing(bundle, tmp_path):
     path = write_session(tmp_path / "P02" / "s.xdf", trials_per_class=30, effect_uv=0.0)
     report = calibrate([path], bundle, tmp_path / "out")

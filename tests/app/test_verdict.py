@@ -73,6 +73,14 @@ def test_a_difference_of_none_in_few_trials_is_not_certain():
     assert "not worse" in beside_baseline(many)
 
 
+def test_of_two_trials_of_each_class_a_difference_is_seen():
+    label = np.arange(64) % 40
+    ours, other = answers(label, 0.3, 1) == label, answers(label, 0.04, 2) == label
+    found = difference(ours, other, label)
+    assert found.low > 0
+    assert abs((found.low + found.high) / 2 - found.value) < 0.05
+
+
 def test_all_right_is_not_certain():
     label, _ = trials(2, 5)
     assert accuracy(np.ones(10, bool), label).low < 1
