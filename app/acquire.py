@@ -208,8 +208,11 @@ class Acquisition:
     def _take_in_markers(self, markers: Sequence[Marker]) -> None:
         for marker in markers:
             self._publish_marker(marker)
-            if marker.label != "offset":
-                self._presented = max(self._presented, marker.timestamp)
+        if self._is_auto:
+            # Others, as of keys that are pressed, lock nothing unless it is asked for.
+            markers = [m for m in markers if m.label.partition("/")[0] == "onset"]
+            if markers:
+                self._presented = markers[-1].timestamp
         for epoch in self._cut(None, markers):
             self._publish_epoch(epoch)
 
@@ -222,7 +225,8 @@ class Acquisition:
 
     def _is_wanted(self, epoch: Epoch) -> bool:
         """While pictures are presented, those that are locked to them tell more."""
-        is_presented = epoch.t_last - self._presented < PRESENTED_S
+        # A marker of a wrong clock, far ahead, presents nothing.
+        is_presented = abs(epoch.t_last - self._presented) < PRESENTED_S
         return epoch.kind == "marker-locked" or not (self._is_auto and is_presented)
 
     def _publish_marker(self, marker: Marker) -> None:

@@ -47,7 +47,9 @@ class HeldOutFiles:
         chosen = [methods.index(method) for method in held_out.chosen]
         unfinished = path.with_suffix(".part")
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # A person's folder is the operator's alone, as what lies in it.
+            for folder in (self._folder.parent, self._folder):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with unfinished.open("wb") as to:
                 np.savez(to, scores=held_out.scores, chosen=np.array(chosen, int))
             unfinished.rename(path)

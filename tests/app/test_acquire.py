@@ -2,6 +2,7 @@ import json
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,6 +140,22 @@ def test_sliding_epochs_rest_while_pictures_are_presented() -> None:
     assert not [t for t in ends if rest[0] + 0.1 < t < rest[1]]
     assert sum(h["kind"] == "marker-locked" for h in epochs) == len(onsets)
     assert [h["number"] for h in epochs] == list(range(len(epochs)))
+
+
+def test_markers_that_present_nothing_leave_sliding_epochs_alone() -> None:
+    def marked(label: str, ahead: float) -> list[dict[str, Any]]:
+        readings = [
+            replace(r, markers=tuple(replace(m, label=label, timestamp=m.timestamp + ahead)
+                                     for m in r.markers if m.label != "offset"))
+            for r in simulated_readings(14)
+        ]  # fmt: skip
+        return acquire(readings, "auto")[1].headers("epoch")
+
+    # Keys that were pressed, and onsets of a clock that is an hour ahead.
+    for label, ahead in (("key/space", 0.0), ("onset/cat", 3600.0)):
+        epochs = marked(label, ahead)
+        assert len(epochs) > 20
+        assert {h["kind"] for h in epochs} == {"sliding"}
 
 
 def test_markers_reach_the_page_even_without_samples() -> None:

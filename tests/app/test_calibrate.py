@@ -84,6 +84,7 @@ def test_one_that_was_stopped_goes_on(session, bundle, tmp_path, monkeypatch):
     kept = sorted((tmp_path / "stopped" / KEPT).iterdir())
     assert len(kept) >= 2
     assert not (tmp_path / "stopped" / REPORT).exists()
+    assert (tmp_path / "stopped").stat().st_mode & 0o077 == 0
     # One was cut off by a kill.
     kept[0].write_bytes(kept[0].read_bytes()[:100])
     n_made = []
