@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +16,7 @@ import typer
 from app import scale_model, subjects_command
 from app.errors import EXIT_CODE_TEXTS, exit_code, sentence
 from app.results.command import results, results_page
+from app.session_commands import calibrate, import_session, rehearse_session, render
 from app.settings import Settings
 from app.settings_flags import takes_settings
 from app.stage_flags import PREPARED_TEXT, STAGE_TEXT, takes_config
@@ -106,80 +106,8 @@ def record(
     record(settings, subject, keep_days, consented, say)
 
 
-@app.command("import-session")
-@takes_settings("ch_names", "unit", "recordings")
-def import_session(
-    settings: Settings,
-    sources: Annotated[
-        list[str],
-        typer.Argument(
-            help="Recordings in their order: XDF, CSV, text, FIF, EDF, BDF, GDF ...; or the folder "
-            "of a public set, as faces:FOLDER."
-        ),
-    ],
-    subject: Annotated[str, typer.Option(help="Pseudonym of the person, as P01.")],
-    labels: Annotated[
-        str, typer.Option(help="Markers that count and their classes, as 1=left,2=right,3=offset.")
-    ] = "",
-    stimuli: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the images that markers name; sub-folders are classes."),
-    ] = None,
-    run_gap: Annotated[
-        float,
-        typer.Option(min=0, help="Seconds without a trial that end a run; 0: a file is a run."),
-    ] = 0.0,
-    keep_days: Annotated[int, typer.Option(help="Days until it is to be deleted.")] = 90,
-    consented: Annotated[
-        bool, typer.Option("--consented", help="The person agreed to be recorded.")
-    ] = False,
-    licence: Annotated[
-        str, typer.Option(help="Of published data and where they are from, in consent's place.")
-    ] = "",
-) -> None:
-    """Make a session to calibrate with of recordings by other programs, or of public ones."""
-    from datetime import datetime
-
-    from acquisition.source import SourceOptions
-    from app.import_session import Wanted, import_session
-    from app.session_trials import to_classes
-
-    options = SourceOptions(settings.ch_names, settings.unit)
-    wanted = Wanted(to_classes(labels), stimuli, run_gap, licence, options)
-    now = datetime.now().astimezone()
-    folder = Path(settings.recordings)
-    import_session(sources, folder, subject, keep_days, consented, wanted, now, say)
-
-
-@app.command("rehearse-session")
-@takes_settings("bundle")
-def rehearse_session(
-    settings: Settings,
-    out: Annotated[Path, typer.Argument(help="XDF file that is written; it must not exist.")],
-    subject: Annotated[
-        int, typer.Option(min=0, help="Number of the simulated person; nobody trained with 20.")
-    ] = 20,
-    minutes: Annotated[float, typer.Option(help="Of pictures and gaps; breaks are extra.")] = 15.0,
-    electrodes: Annotated[
-        str, typer.Option(help="Of the headset, as O1,O2,Oz,Pz; none: all 32.")
-    ] = "",
-    seed: Annotated[
-        int, typer.Option(min=0, help="Another presents pictures anew to the same person.")
-    ] = 0,
-) -> None:
-    """Write the recording of a presentation to a simulated person, without waiting for it."""
-    from datetime import datetime
-
-    from app.bundle import find_bundle
-    from app.rehearse_session import Sitting, rehearse_session, to_electrodes
-
-    sitting = Sitting(subject, seed=seed, ch_names=to_electrodes(electrodes))
-    today = datetime.now().astimezone().date()
-    rehearse_session(out, sitting, find_bundle(settings.bundle), minutes, today)
-    say(
-        f"{out} holds {minutes:g} minutes of pictures shown to simulated person {subject}, "
-        f"{len(sitting.ch_names)} electrodes."
-    )
+app.command("import-session")(import_session)
+app.command("rehearse-session")(rehearse_session)
 
 
 @app.command()
@@ -355,41 +283,7 @@ def few_steps(
 app.add_typer(scale_model.app, name="scale-model")
 
 
-@app.command()
-def calibrate(
-    sessions: Annotated[
-        list[Path], typer.Argument(help="XDF sessions of one person, in the order of their time.")
-    ],
-    bundle: Annotated[
-        str, typer.Option(help="Folder of the bundle that paints.")
-    ] = "weights/scale-model",
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder for the person's bundle and report; by default the session's."),
-    ] = None,
-) -> None:
-    """Make a person's own bundle of their sessions, and say whether it works for them."""
-    from app.bundle import find_bundle
-    from app.calibrate import Progress, calibrate
-    from app.personal import REPORT
-    from app.quiet import silence_libraries
-    from app.terminal import time_left
-    from app.verdict import in_words
-
-    silence_libraries()
-
-    folder = out or sessions[0].parent
-    begun = time.monotonic()
-
-    def tell(progress: Progress) -> None:
-        left = time_left(progress.done, time.monotonic() - begun)
-        say(f"{progress.done:4.0%}{left} {progress.what}")
-
-    report = calibrate(sessions, find_bundle(bundle), folder, tell)
-    say(in_words(report))
-    say(f"The report is {folder / REPORT}.")
-
-
+app.command()(calibrate)
 app.add_typer(subjects_command.app, name="subjects")
 
 
@@ -516,20 +410,7 @@ def evaluate(
     print(evaluate_bundle(settings, bundle, prepared, out, wanted, say))
 
 
-@app.command()
-@takes_settings("bundle")
-def render(
-    settings: Settings,
-    file: Annotated[Path, typer.Argument(help="Recording of a session that was painted.")],
-    out: Annotated[Path, typer.Argument(help="Folder of the film and its frames.")],
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda, if not as before.")] = "",
-) -> None:
-    """Paint a recorded session again: a film, a contact sheet, frames, beside what was seen."""
-    from app.render import render
-
-    render(file, out, settings.bundle, device, say)
-
-
+app.command()(render)
 app.command()(results)
 app.command()(results_page)
 

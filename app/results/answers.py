@@ -34,6 +34,10 @@ class Answers:
     confidence: np.ndarray
     painted: np.ndarray
 
+    def take(self, which: np.ndarray) -> Answers:
+        """Those of the epochs `which` (n,) bool is true for."""
+        return Answers(self.concept[which], self.confidence[which], self.painted[which])
+
 
 def concept_table(pipeline: EEGToImagePipeline) -> ConceptTable:
     """The bundle's table of the simulated subject's concepts.

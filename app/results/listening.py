@@ -60,15 +60,15 @@ def measure(
     every, _ = answers(stream)
     is_seen = (stream.picture >= 0) & (stream.last < stream.offset[stream.picture])
     is_inside = is_seen & (stream.first >= stream.onset[stream.picture])
-    frames, of_frames = stream.take(is_seen), _at(every, is_seen)
-    inside, of_inside = stream.take(is_inside), _at(every, is_inside)
+    frames, of_frames = stream.take(is_seen), every.take(is_seen)
+    inside, of_inside = stream.take(is_inside), every.take(is_inside)
     noise = noise_like(torch.from_numpy(stream.data), options.seed).numpy()
     of_noise, _ = answers(replace(stream, data=noise))
     of_zero, _ = answers(replace(stream, data=np.zeros_like(noise)))
     say("The ideal observer looks at single windows of the sessions without artefacts.")
     ideal = ideal_answers(spec, sessions)
     table, values = accuracy(
-        inside, of_inside, _at(of_noise, is_inside), _at(of_zero, is_inside), ideal
+        inside, of_inside, of_noise.take(is_inside), of_zero.take(is_inside), ideal
     )
     told = (
         "Ours knows the windows before, which overlap; the ideal observer sees each alone, so that "
@@ -122,7 +122,3 @@ def named_pictures(
     # The page gets bytes.
     pictures = (pipeline.decode(latents) * 255).round() / 255
     return np.asarray(judge(pictures).argmax(1).cpu())
-
-
-def _at(answers: Answers, which: np.ndarray) -> Answers:
-    return Answers(answers.concept[which], answers.confidence[which], answers.painted[which])

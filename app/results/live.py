@@ -65,7 +65,7 @@ def measure(
     of_locked = paint(pipeline, judge, locked.data, options, "marker-locked epochs")
 
     is_inside = frames.first >= frames.onset[frames.picture]
-    inside, of_inside = frames.take(is_inside), _take(of_frames, is_inside)
+    inside, of_inside = frames.take(is_inside), of_frames.take(is_inside)
     noise = noise_like(torch.from_numpy(inside.data[:N_NOISE]), options.seed).numpy()
     of_noise = paint(pipeline, judge, noise, options, "noise EEG", False)
     of_zero = paint(pipeline, judge, np.zeros_like(noise[:1]), options, "zero EEG", False)
@@ -244,10 +244,6 @@ def confidence(what: str, epochs: Epochs, answers: Answers) -> tuple[Table, Valu
         "bins": [asdict(b) for b in bins],
     }
     return table, {f"confidence, {what}": values}
-
-
-def _take(answers: Answers, which: np.ndarray) -> Answers:
-    return Answers(answers.concept[which], answers.confidence[which], answers.painted[which])
 
 
 def _seconds(score: Score) -> str:
