@@ -40,6 +40,7 @@ from app.verdict import (
 from models.drift import Drift
 from models.pipeline import EEGToImagePipeline, load_bundle
 from models.template_reader import TemplateReader
+from models.training import personal
 from models.training.personal import (
     NEVER,
     Epochs,
@@ -115,7 +116,9 @@ def calibrate(
     pipeline = load_bundle(bundle)
     known = list(pipeline.concepts.config.names) if pipeline.concepts is not None else []
     found = read_sessions(sessions, spec, known)
-    files = HeldOutFiles(out / KEPT, [*map(digest_of, sessions), folder_digest(bundle)])
+    # The code, too: another version may find something else.
+    inputs = [*map(digest_of, (*sessions, Path(personal.__file__))), folder_digest(bundle)]
+    files = HeldOutFiles(out / KEPT, inputs)
     person = _Person(found, pipeline, bundle, round(-spec.tmin * spec.sfreq), spec.sfreq, files)
 
     part = partial(_part, tell)
