@@ -26,7 +26,7 @@ from app.bundle import read_epoch_spec
 from app.errors import SummaryError
 from app.held_out import HeldOutFiles, digest_of
 from app.personal import REPORT
-from app.session_epochs import SessionEpochs, read_sessions
+from app.session_epochs import NOTHING, SessionEpochs, read_sessions
 from app.verdict import (
     accuracy,
     beside_baseline,
@@ -42,7 +42,6 @@ from models.pipeline import EEGToImagePipeline, load_bundle
 from models.template_reader import TemplateReader
 from models.training import personal
 from models.training.personal import (
-    NEVER,
     Epochs,
     HeldOut,
     Method,
@@ -51,13 +50,20 @@ from models.training.personal import (
     fit,
     folds,
     hold_out,
-    make_reader,
     methods,
     scaled,
 )
+from models.training.personal_reader import NEVER, held_out_readers, make_reader
 from models.training.population import Population
 from models.training.report import folder_digest
-from models.training.templates import Weighed, set_farthest, set_stream, set_weights
+from models.training.templates import (
+    Weighed,
+    fit_stream,
+    set_farthest,
+    set_stream,
+    set_weights,
+    stream_losses,
+)
 
 POPULATION = "population.safetensors"
 CURVE = (0.25, 0.5, 0.75)
@@ -244,45 +250,58 @@ class _Person:
         """What learnt from all runs, weighed with the encoder by what was held out."""
         method = choose(self.epochs, self.n_classes, self.candidates, self._population, self.fold)
         model = fit(method, self.epochs, self.n_classes, self._population)
-        shown = np.unique(self.epochs.label)
-        reader = make_reader(model, self._pipeline.reader, shown)
-        others = (found for found in (self._found.sliding, self._found.blank) if len(found))
-        set_farthest(reader, torch.from_numpy(np.concatenate([self.epochs.eeg, *others])))
-        self._weigh(reader, held_out)
-        # Of a stream nothing is held out; what its templates are worth in other runs is known.
-        reader.register_to_config(stream_weight=float(reader.weights[0, 0]))
-        set_stream(reader, torch.from_numpy(self._found.blank), self._found.blank_first)
+        base, shown = self._pipeline.reader, np.unique(self.epochs.label)
+        reader = make_reader(model, self.epochs, base, shown)
+        windows = self._found.windows
+        set_farthest(reader, torch.from_numpy(np.concatenate([self.epochs.eeg, windows.eeg])))
+        blank = windows.at(windows.trial == NOTHING)
+        of_blank = torch.from_numpy(blank.eeg)
+        unseen = self._encode(blank.eeg, False)[1]
+        said, odds = self._encode(self.epochs.eeg, True)
+        label = torch.from_numpy(self.epochs.label)
+        scores = torch.from_numpy(held_out.scores).float().clamp_min(NEVER)
+        of_nothing = reader.scores(of_blank, True)
+        set_weights(reader, 0, Weighed(scores, said, label, odds, of_nothing, unseen))
+        scores, of_window, losses = self._hold_out_windows(method)
+        if (known := of_window >= 0).any():
+            said, odds = self._encode(windows.eeg[known], False)
+            label = torch.from_numpy(of_window[known])
+            of_nothing = reader.scores(of_blank, False)
+            set_weights(reader, 1, Weighed(scores[known], said, label, odds, of_nothing, unseen))
+            fit_stream(reader, losses)
+        else:
+            reader.weights.data[1], reader.seen.data[1] = reader.weights[0], reader.seen[0]
+        set_stream(reader, of_blank, blank.first)
         return reader
+
+    def _hold_out_windows(self, method: Method) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
+        """Sliding windows, read by what other parts teach.
+
+        Returns
+        -------
+        scores (n, n_classes); label (n,), -1 where it is not known; and `stream_losses`.
+        """
+        windows = self._found.windows
+        of_trial = {int(trial): i for i, trial in enumerate(self._found.trial)}
+        place = np.array([of_trial.get(int(trial), -1) for trial in windows.trial], int)
+        label = np.where(place >= 0, self.epochs.label[place], -1)
+        # A part has the windows behind its trials, also those that answer to none.
+        last = np.searchsorted(self._found.trial, windows.after, "right") - 1
+        fold = self.fold[np.maximum(last, 0)]
+        scores = torch.zeros(len(windows), self.n_classes)
+        losses = np.zeros(())
+        known = self.epochs, self._pipeline.reader, self._population, self.fold
+        for number, other in held_out_readers(method, *known) if (label >= 0).any() else ():
+            own = fold == number
+            eeg = torch.from_numpy(windows.eeg[own])
+            scores[own] = other.scores(eeg, False)
+            losses = losses + stream_losses(other, eeg, windows.first[own], label[own])
+        return scores, label, losses
 
     def drift(self, hop: int) -> Drift:
         """What live epochs are compared with."""
         drift: Drift = Drift.of(self.epochs.eeg, hop)
         return drift
-
-    def _weigh(self, reader: TemplateReader, held_out: HeldOut) -> None:
-        label = torch.from_numpy(self.epochs.label)
-        said, odds = self._encode(self.epochs.eeg, True)
-        blank = torch.from_numpy(self._found.blank)
-        blank_odds = self._encode(self._found.blank, False)[1]
-        locked = torch.from_numpy(held_out.scores).float().clamp_min(NEVER)
-        of_blank = reader.scores(blank, True)
-        set_weights(reader, 0, Weighed(locked, said, label, odds, of_blank, blank_odds))
-        # Their trials taught the reader; what is held out of marker-locked epochs weighs instead.
-        windows = torch.from_numpy(self._found.sliding)
-        reader.weights.data[1] = reader.weights.data[0]
-        if len(windows) and len(blank):
-            own = torch.from_numpy(self._label_of(self._found.sliding_trial))
-            said, odds = self._encode(self._found.sliding, False)
-            scores, of_blank = reader.scores(windows, False), reader.scores(blank, False)
-            weights = reader.weights.data[1].clone()
-            set_weights(reader, 1, Weighed(scores, said, own, odds, of_blank, blank_odds))
-            reader.weights.data[1] = weights
-        else:
-            reader.seen.data[1] = reader.seen.data[0]
-
-    def _label_of(self, trial: np.ndarray) -> np.ndarray:
-        by_trial = dict(zip(self._found.trial.tolist(), self.epochs.label.tolist(), strict=True))
-        return np.array([by_trial.get(int(i), 0) for i in trial], int)
 
     def _encode(self, eeg: np.ndarray, is_locked: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Of the encoder alone: probabilities, and log odds that anything was seen."""

@@ -25,10 +25,38 @@ PARTIAL = {"partial": "true"}
 WILD_UV = 400.0
 # Standard deviation in microvolts below which an electrode was not on the head.
 FLAT_UV = 0.5
-# A sliding window shows what appeared within its first half.
-BEGUN = 0.5
+# A sliding window answers to the last picture in it, where that appeared at most so many lengths of
+# it before it begins, and at least so many before it ends.
+OLDEST, NEWEST = 0.5, 0.3
 # Seconds before a window in which nothing may have been seen, for it to show nothing.
 LASTING = 1.0
+# In a trial's place: of a window that shows nothing, and of one that nothing is known of.
+NOTHING, UNKNOWN = -1, -2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Windows:
+    """Sliding windows in the order of their time.
+
+    Attributes
+    ----------
+    eeg : (n, n_channels, n_times), float32, as the bundle wants them.
+    trial : (n,), what each answers to, `NOTHING` or `UNKNOWN`.
+    after : (n,), the last trial that began before its end; -1 for none yet.
+    first : (n,), first sample on the recording's grid.
+    """
+
+    eeg: np.ndarray
+    trial: np.ndarray
+    after: np.ndarray
+    first: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.eeg)
+
+    def at(self, which: np.ndarray) -> Windows:
+        """Those at places, or where it is true."""
+        return Windows(self.eeg[which], self.trial[which], self.after[which], self.first[which])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,8 +71,7 @@ class SessionEpochs:
     deviation : (n_channels,), microvolts; what epochs were divided by, typically.
     matrix : (n_channels, n_channels), of the model's electrodes as they are and as this headset
         shows them.
-    sliding, sliding_trial : windows in whose first half a picture appeared, and which.
-    blank, blank_first : windows of nothing, and the first sample of each on its recording's grid.
+    windows : all sliding ones.
     electrodes : of the headset.
     minutes : of EEG.
     n_trials : that were shown, catch trials apart.
@@ -59,10 +86,7 @@ class SessionEpochs:
     trial: np.ndarray
     deviation: np.ndarray
     matrix: np.ndarray
-    sliding: np.ndarray
-    sliding_trial: np.ndarray
-    blank: np.ndarray
-    blank_first: np.ndarray
+    windows: Windows
     electrodes: list[str]
     minutes: float
     n_trials: int
@@ -134,7 +158,6 @@ def read_sessions(paths: Sequence[Path], spec: EpochSpec, known: Sequence[str]) 
         )
     names = [trial.name for trial in trials]
     number = {name: i for i, name in enumerate(classes)}
-    sliding, sliding_trial, blank, blank_first = _windows(cuts, of_cut, spec)
     return SessionEpochs(
         classes=classes,
         locked=_normalised(raw, spec),
@@ -143,10 +166,7 @@ def read_sessions(paths: Sequence[Path], spec: EpochSpec, known: Sequence[str]) 
         trial=place,
         deviation=np.maximum(np.median(raw.std(axis=2), axis=0), 1e-3),
         matrix=_as_shown(electrodes, spec, montage),
-        sliding=_normalised(sliding, spec),
-        sliding_trial=sliding_trial,
-        blank=_normalised(blank, spec),
-        blank_first=blank_first,
+        windows=_windows(cuts, of_cut, spec),
         electrodes=list(electrodes),
         minutes=sum(recording.duration for recording in recordings) / 60,
         n_trials=len(trials),
@@ -272,33 +292,26 @@ def _normalised(raw: np.ndarray, spec: EpochSpec) -> np.ndarray:
     return np.array([normalise(epoch) for epoch in raw], np.float32)
 
 
-def _windows(
-    cuts: list[_Cut], firsts: list[int], spec: EpochSpec
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Sliding windows with a picture's beginning, whose it is, and those of nothing and when."""
-    begun: list[np.ndarray] = []
-    whose: list[int] = []
-    blank: list[np.ndarray] = []
-    firsts_of_blank: list[int] = []
-    for cut, first in zip(cuts, firsts, strict=True):
-        onset = np.array([trial.timestamp for trial in cut.trials])
-        for epoch in cut.sliding:
-            after = int(np.searchsorted(onset, epoch.t_first))
-            if after < len(onset) and onset[after] < epoch.t_first + BEGUN * spec.duration:
-                begun.append(epoch.data)
-                whose.append(first + after)
-            elif (after == len(onset) or onset[after] > epoch.t_last) and (
-                after == 0 or epoch.t_first - onset[after - 1] > LASTING + spec.duration
-            ):
-                blank.append(epoch.data)
-                firsts_of_blank.append(epoch.first_sample)
-    shape = (-1, spec.n_channels, spec.n_times)
-    return (
-        np.array(begun, np.float32).reshape(shape),
-        np.array(whose, int),
-        np.array(blank, np.float32).reshape(shape),
-        np.array(firsts_of_blank, int),
-    )
+def _windows(cuts: list[_Cut], firsts: list[int], spec: EpochSpec) -> Windows:
+    every = [
+        (cut, first, epoch)
+        for cut, first in zip(cuts, firsts, strict=True)
+        for epoch in cut.sliding
+    ]
+    eeg = np.empty((len(every), spec.n_channels, spec.n_times), np.float32)
+    trial, after = np.full((2, len(every)), UNKNOWN)
+    onsets = {id(cut): np.array([trial.timestamp for trial in cut.trials]) for cut in cuts}
+    for i, (cut, first, epoch) in enumerate(every):
+        eeg[i] = normalise(epoch.data) if spec.normalisation == "channel" else epoch.data
+        onset = onsets[id(cut)]
+        n_begun = int(np.searchsorted(onset, epoch.t_last, "right"))
+        after[i] = first + n_begun - 1
+        since = epoch.t_first - onset[n_begun - 1] if n_begun else np.inf
+        if since > LASTING + spec.duration:
+            trial[i] = NOTHING
+        elif (NEWEST - 1) * spec.duration <= since <= OLDEST * spec.duration:
+            trial[i] = after[i]
+    return Windows(eeg, trial, after, np.array([e.first_sample for _, _, e in every], int))
 
 
 def _as_shown(electrodes: Sequence[str], spec: EpochSpec, montage: Montage) -> np.ndarray:

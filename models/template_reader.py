@@ -61,6 +61,8 @@ class TemplateReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
     n_looks : directions of the context in which looks are told; 0 for none.
     stream_odds, stream_weight : log odds above which `models.window_filter` says that something is
         seen, and how much a log likelihood ratio is worth there.
+    stream_trust : power to which it raises its probabilities, so that they are shares of right
+        answers.
 
     Attributes
     ----------
@@ -86,8 +88,9 @@ class TemplateReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
         n_context: int = 16,
         cross_attention_dim: int = 128,
         n_looks: int = 32,
-        stream_odds: float = -3.5,  # noqa: ARG002 - kept in the config
-        stream_weight: float = 1.0,  # noqa: ARG002 - likewise
+        stream_odds: float = -1.1,  # noqa: ARG002 - kept in the config
+        stream_weight: float = 1.5,  # noqa: ARG002 - likewise
+        stream_trust: float = 1.0,  # noqa: ARG002 - likewise
     ) -> None:
         super().__init__()
         n_features = n_channels * (n_times // width)

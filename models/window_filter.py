@@ -20,7 +20,7 @@ from models.template_reader import Reading, TemplateReader
 # Rates for each length of a window (a second): that a new picture appears while something is
 # seen, and while nothing is; that a picture whose response is over is gone. Tuned on session 50
 # of the simulated subject 0.
-REPLACED, BEGUN, GONE = 0.89, 0.02, 0.5
+REPLACED, BEGUN, GONE = 2.5, 0.02, 2.0
 # Added to probabilities that may be zero.
 LEAST = 1e-30
 
@@ -67,8 +67,9 @@ class WindowFilter:
         concepts = self._at_lags.sum(axis=0) + self._over
         is_seen = is_eeg and self.log_odds > c.stream_odds
         # Where nothing is seen for certain, no concept is likelier than another.
-        share = (concepts + LEAST) / (concepts + LEAST).sum()
-        return Reading(torch.from_numpy(share).float()[None], torch.tensor([is_seen]))
+        likely = (concepts + LEAST) ** c.stream_trust
+        share = torch.from_numpy(likely / likely.sum()).float()
+        return Reading(share[None], torch.tensor([is_seen]))
 
     @property
     def log_odds(self) -> float:

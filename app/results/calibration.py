@@ -24,7 +24,8 @@ from models.pipeline import EEGToImagePipeline
 from models.training.lda import Windows
 from models.training.metrics import Score
 from models.training.personal import Epochs as Known
-from models.training.personal import Method, can_learn, fit, make_reader, scaled
+from models.training.personal import Method, can_learn, fit, scaled
+from models.training.personal_reader import make_reader
 from models.training.population import Population
 from models.training.scorers import Classifier
 from models.training.trials import Options
@@ -89,7 +90,7 @@ def measure(
             known = learnt.at(moments < 60 * m)
             model = fit(Method(1.0), known, base.config.n_concepts, own)
             everything = np.arange(base.config.n_concepts)
-            pipeline.reader = make_reader(model, base, everything).to(pipeline.device)
+            pipeline.reader = make_reader(model, known, base, everything).to(pipeline.device)
             try:
                 answers = paint(pipeline, judge, epochs.data, options, f"{m} min")
             finally:

@@ -11,23 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from sklearn.covariance import ledoit_wolf
 
-from models.template_reader import TemplateReader
 from models.training.lda import Windows
 from models.training.population import Population, Posterior, Responses, posterior
-from models.training.templates import discriminant, features_of, means_of, ridged, set_lags
+from models.training.templates import discriminant, features_of, means_of, ridged
 
 # Shares of the population's noise in a person's; the rest is their own.
 SHARES = (1.0, 0.7, 0.4)
+# At most so much of it at other lags: whoever blinks otherwise than others would seem to see much.
+LAGS_SHARE = 0.7
 RIDGE = 5e-3
 # Seconds of a window of a committee's members.
 COMMITTEE_S = 0.03
-# Windows before a picture at which sliding ones may begin.
-BEFORE = 10
-# A class that was never shown is not named.
-NEVER = -1e4
 # At most so many parts, of whole runs, are held out one after the other.
 MOST_FOLDS = 6
 
@@ -91,7 +87,7 @@ class Linear:
     ----------
     weights, constants : (n_classes, n_features), (n_classes,).
     responses : with a population, what is known of the person's.
-    covariance : of features around them, likewise.
+    covariance : of features around them, likewise, for sliding windows.
     """
 
     weights: np.ndarray
@@ -153,7 +149,12 @@ def fit(method: Method, epochs: Epochs, n_classes: int, population: Population |
     n_free = max(1, len(epochs) - int((own.n > 0).sum()))
     n_features = rest.shape[1]
     of_others = population.noise.reshape(n_features, n_features)
-    noise = method.share * of_others + (1 - method.share) * (rest.T @ rest) / n_free
+    own_noise = (rest.T @ rest) / n_free
+
+    def mixed(share: float) -> np.ndarray:
+        return share * of_others + (1 - share) * own_noise
+
+    noise = mixed(method.share)
     known = posterior(population, own, ridged(noise, RIDGE))
     n_windows = means.shape[2]
     roots = known.root[:, :, :n_windows]
@@ -161,7 +162,8 @@ def fit(method: Method, epochs: Epochs, n_classes: int, population: Population |
     unknown = np.einsum("kir,kjr->ij", flat, flat, optimize=True) / n_classes
     covariance = ridged(noise + unknown, RIDGE)
     centres = features_of(known.mean[:, :, :n_windows])
-    return Linear(*discriminant(centres, covariance), population.width, known, covariance)
+    at_lags = ridged(mixed(min(method.share, LAGS_SHARE)) + unknown, RIDGE)
+    return Linear(*discriminant(centres, covariance), population.width, known, at_lags)
 
 
 def _fit_windows(method: Method, epochs: Epochs, n_classes: int) -> Linear:
@@ -339,45 +341,3 @@ def scaled(population: Population, matrix: np.ndarray, deviation: np.ndarray) ->
     deviation : (n_channels,), microvolts; what the epochs were divided by, typically.
     """
     return replace(population.seen_by(matrix / deviation[:, None]))
-
-
-def make_reader(model: Linear, base: TemplateReader, shown: np.ndarray) -> TemplateReader:
-    """A reader as bundles have it; not weighed with an encoder yet.
-
-    Parameters
-    ----------
-    base : of the bundle that paints, which says how concepts are told to it.
-    shown : numbers of the classes that may be named.
-    """
-    c = base.config
-    at_lags = None if model.responses is None else _at_lags(model, model.responses)
-    reader: TemplateReader = TemplateReader(
-        c.n_channels,
-        c.n_times,
-        # Of LDA's single samples there are no templates at other lags.
-        c.width if at_lags is None else model.width,
-        model.width,
-        c.n_concepts,
-        1 if at_lags is None else len(at_lags),
-        n_context=c.n_context,
-        cross_attention_dim=c.cross_attention_dim,
-        n_looks=0,
-    )
-    reader.contexts.data = base.contexts.data.float().clone()
-    never = np.setdiff1d(np.arange(c.n_concepts), shown)
-    reader.locked.weight.data = torch.from_numpy(model.weights).float()
-    reader.locked.bias.data = torch.from_numpy(model.constants).float()
-    reader.locked.bias.data[never] = NEVER
-    if at_lags is not None and model.covariance is not None:
-        set_lags(reader, at_lags, model.covariance)
-        reader.lags.bias.data.view(len(at_lags), -1)[:, never] = NEVER
-    return reader
-
-
-def _at_lags(model: Linear, known: Posterior) -> np.ndarray:
-    """Features of sliding windows at every lag, (n_lags, n_classes, n_features)."""
-    n_windows = model.weights.shape[1] // known.mean.shape[1]
-    # Before a picture appears nothing answers to it.
-    padded = np.pad(known.mean, ((0, 0), (0, 0), (BEFORE, 0)))
-    lags = range(padded.shape[2] - n_windows + 1)
-    return np.array([features_of(padded[:, :, lag : lag + n_windows]) for lag in lags])

@@ -24,6 +24,12 @@ BELIEVED = 0.99
 FALSE_ANSWERS = 0.1
 # So many windows say something of one in ten.
 MANY = 40
+# What a log likelihood ratio is worth in a stream of windows, and how far it is trusted: what is
+# tried.
+STREAM_WEIGHTS = (0.7, 1.5, 3.0)
+STREAM_TRUSTS = tuple(np.geomspace(0.02, 1, 18).round(3).tolist())
+# Of a probability whose logarithm is taken.
+LEAST = 1e-9
 
 
 def means_of(eeg: np.ndarray, width: int) -> np.ndarray:
@@ -116,21 +122,72 @@ def set_farthest(reader: TemplateReader, eeg: torch.Tensor) -> None:
     reader.farthest.data = distance.quantile(BELIEVED)
 
 
+def heard(
+    reader: TemplateReader, eeg: torch.Tensor, first_sample: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Windows, each read with those before it.
+
+    Parameters
+    ----------
+    eeg : (n, n_channels, n_times), in the order of their time.
+    first_sample : (n,), of each; where stretches follow each other, of another part of the grid.
+
+    Returns
+    -------
+    probabilities (n, n_concepts), and log odds (n,) that anything is seen.
+    """
+    listening = WindowFilter(reader)
+    said, odds = np.zeros((len(eeg), reader.config.n_concepts)), np.zeros(len(eeg))
+    for i, (window, first) in enumerate(zip(eeg.split(1), first_sample.tolist(), strict=True)):
+        said[i] = listening.read(window, first).probabilities[0].numpy()
+        odds[i] = listening.log_odds
+    return said, odds
+
+
+def stream_losses(
+    reader: TemplateReader, eeg: torch.Tensor, first_sample: np.ndarray, label: np.ndarray
+) -> np.ndarray:
+    """Negative log probabilities of what was seen, summed, by what `fit_stream` chooses from.
+
+    Parameters
+    ----------
+    reader : that never saw these windows; it is changed.
+    eeg, first_sample : as of `heard`.
+    label : (n,), of what each answers to; negative where that is not known.
+
+    Returns
+    -------
+    (n_weights, n_trusts).
+    """
+    reader.register_to_config(stream_trust=1.0)
+    known = np.flatnonzero(label >= 0)
+    losses = np.zeros((len(STREAM_WEIGHTS), len(STREAM_TRUSTS)))
+    for i, weight in enumerate(STREAM_WEIGHTS):
+        reader.register_to_config(stream_weight=weight)
+        said = np.log(np.maximum(heard(reader, eeg, first_sample)[0][known], LEAST))
+        for j, trust in enumerate(STREAM_TRUSTS):
+            logits = trust * said
+            of_label = logits[np.arange(len(known)), label[known]]
+            losses[i, j] = (np.logaddexp.reduce(logits, axis=1) - of_label).sum()
+    return losses
+
+
+def fit_stream(reader: TemplateReader, losses: np.ndarray) -> None:
+    """Let a reader weigh a stream of windows as costs least; `losses` as of `stream_losses`."""
+    i, j = np.unravel_index(losses.argmin(), losses.shape)
+    reader.register_to_config(stream_weight=STREAM_WEIGHTS[i], stream_trust=STREAM_TRUSTS[j])
+
+
 def set_stream(reader: TemplateReader, blank: torch.Tensor, first_sample: np.ndarray) -> None:
     """Let one in ten windows of nothing be answered where windows are read with those before.
 
     Parameters
     ----------
-    blank : (n, n_channels, n_times), windows of nothing in the order of their time; of fewer than
-        `MANY` nothing is learnt.
-    first_sample : (n,), of each; where stretches follow each other, of another part of the grid.
+    blank, first_sample : as of `heard`, of nothing; of fewer than `MANY` nothing is learnt.
     """
     if len(blank) < MANY or reader.config.n_lags == 1:
         return
-    listening, odds = WindowFilter(reader), []
-    for window, first in zip(blank.split(1), first_sample.tolist(), strict=True):
-        listening.read(window, first)
-        odds.append(listening.log_odds)
+    _, odds = heard(reader, blank, first_sample)
     reader.register_to_config(stream_odds=float(np.quantile(odds, 1 - FALSE_ANSWERS)))
 
 
@@ -183,7 +240,8 @@ def set_weights(reader: TemplateReader, row: int, w: Weighed) -> None:
     answered = torch.stack([w.scores.logsumexp(1), w.odds], 1)
     blank = torch.stack([w.blank_scores.logsumexp(1), w.blank_odds], 1)
     both = torch.cat([answered, blank]).double().numpy()
-    deviation = both.std(axis=0) + 1e-9
+    # What is the same for all epochs tells nothing.
+    deviation = np.where((spread := both.std(axis=0)) > 1e-9, spread, 1.0)
     is_seen = np.arange(len(both)) < len(answered)
     model = LogisticRegression(class_weight="balanced").fit(both / deviation, is_seen)
     slopes = torch.from_numpy(model.coef_[0] / deviation).float()

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from app.calibrate import KEPT, Progress, calibrate
 from app.cli import app
 from app.errors import SettingsError, SummaryError
 from app.personal import REPORT
-from app.session_epochs import read_sessions
+from app.session_epochs import NOTHING, SessionEpochs, read_sessions
 from models.pipeline import EEGToImagePipeline, load_bundle
 from models.template_reader import TemplateReader
 from models.training.personal import hold_out
@@ -54,8 +55,14 @@ def test_epochs_are_those_of_live_use(session):
     np.testing.assert_allclose(found.locked.std(axis=2), 1, atol=1e-3)
     # Eight electrodes make up all: what they show of the model's has their number of dimensions.
     assert np.linalg.matrix_rank(found.matrix, tol=1e-6) <= 8
-    assert len(found.sliding) == len(found.sliding_trial)
-    assert len(found.blank)
+    windows = found.windows
+    answering = windows.trial >= 0
+    # Of every trial some windows; the last picture in a window is the one.
+    assert set(windows.trial[answering]) == set(range(72))
+    assert (windows.trial[answering] == windows.after[answering]).all()
+    assert (windows.trial == NOTHING).sum() > 5
+    assert windows.after[windows.trial == NOTHING][0] == -1
+    assert (np.diff(windows.first) == SPEC.hop).all()
 
 
 def test_the_answer_is_right(session, bundle, tmp_path):
@@ -114,12 +121,13 @@ def test_without_a_moment_of_nothing_there_is_a_bundle_too(bundle, tmp_path, mon
         tmp_path / "P03" / "s.xdf", class_names=("cat", "dog"), effect_uv=12.0, n_runs=2
     )
     # As a presentation without breaks.
-    nothing = np.zeros((0, 32, 256), np.float32)
     whole = read_sessions
-    monkeypatch.setattr(
-        "app.calibrate.read_sessions",
-        lambda *known: replace(whole(*known), blank=nothing, blank_first=np.zeros(0, int)),
-    )
+
+    def without(*known: Any) -> SessionEpochs:
+        found = whole(*known)
+        return replace(found, windows=found.windows.at(found.windows.trial != NOTHING))
+
+    monkeypatch.setattr("app.calibrate.read_sessions", without)
     report = calibrate([path], bundle, tmp_path / "out")
     assert load_bundle(report["bundle"]).reader is not None
 
