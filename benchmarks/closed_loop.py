@@ -27,6 +27,7 @@ from acquisition.epoch_spec import EpochSpec
 from acquisition.ideal_observer import ELECTRODES, IdealObserver
 from acquisition.simulated_subject import LIVE_SESSION, SimulatedSubject
 from acquisition.simulation_parameters import DIFFICULTIES, without_artefacts
+from acquisition.stimuli import concepts
 from app.bundle import read_epoch_spec
 from app.calibrate import calibrate
 from app.messages import Message
@@ -35,12 +36,15 @@ from app.rehearse_session import Clock, Sitting, plan_of, present, rehearse_sess
 from app.results.answers import ENCODED, paint
 from app.results.part import Table, written
 from app.results.reliability import calibration_error, error_of_chance
+from app.session_epochs import NOTHING, SessionEpochs, read_sessions
 from benchmarks.measured import write_section
 from models.keyframes import KeyframePainter
 from models.pipeline import EEGToImagePipeline
+from models.template_reader import TemplateReader
 from models.training.metrics import Score
 from models.training.personal import Epochs, baselines, choose, fit, folds
 from models.training.scorers import Classifier, JudgeClassifier
+from models.training.templates import heard
 from models.training.trials import Options
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,6 +58,12 @@ TEST_MINUTES = 8.5
 MANY = 1000
 # On another day electrodes sit otherwise, and responses have changed somewhat.
 ANOTHER_DAY = LIVE_SESSION + 1
+WINDOWS = "Sliding windows, read with those before"
+WINDOWS_HEADER = (
+    "electrodes", "minutes", "concept named", "each alone", "shuffled",
+    "calibration error of the confidence (of a perfect one)", "not sure, of what was shown",
+    "not sure, of nothing",
+)  # fmt: skip
 HEADER = (
     "electrodes", "minutes", "pictures, by the judge", "concept named", "shuffled", "LDA",
     "pictures less LDA", "ideal observer", "pictures, of the observer's", "named on another day",
@@ -78,6 +88,27 @@ class Watched:
 
 
 @dataclass(frozen=True, slots=True)
+class Listened:
+    """What was said of the test's sliding windows that answer to a picture, or to nothing.
+
+    Attributes
+    ----------
+    label, trial : (n,), of the picture.
+    named, alone : (n,), with the windows before it, and without.
+    confidence, is_sure : (n,), with them.
+    of_nothing : (m,) bool, whether anything was said.
+    """
+
+    label: list[int]
+    trial: list[int]
+    named: list[int]
+    alone: list[int]
+    confidence: list[float]
+    is_sure: list[bool]
+    of_nothing: list[bool]
+
+
+@dataclass(frozen=True, slots=True)
 class Cell:
     """What was said of the test's epochs, after some minutes with some electrodes.
 
@@ -90,6 +121,7 @@ class Cell:
     painted, named, lda, observer : what was seen in the picture, and said by the others.
     confidence : with which it was named.
     another_day, another_label : what was named in another session, and what was shown there.
+    listened : to sliding windows.
     """
 
     subject: int
@@ -107,6 +139,7 @@ class Cell:
     observer: list[int]
     another_day: list[int]
     another_label: list[int]
+    listened: Listened
 
     @property
     def key(self) -> tuple[int, int, float]:
@@ -180,6 +213,25 @@ def named(pipeline: EEGToImagePipeline, eeg: np.ndarray) -> np.ndarray:
     return np.asarray(torch.cat([torch.as_tensor(p) for p in parts]).argmax(1).cpu())
 
 
+@torch.inference_mode()
+def listen(reader: TemplateReader, found: SessionEpochs) -> Listened:
+    """Sliding windows of a session as the live stream reads them, one after the other."""
+    windows, label_of = found.windows, dict(zip(found.trial, found.label, strict=True))
+    eeg = torch.from_numpy(windows.eeg)
+    said, odds = heard(reader, eeg, windows.first)
+    alone = torch.cat([reader.scores(part, False) for part in eeg.split(ENCODED)])
+    own, is_sure = np.isin(windows.trial, found.trial), odds > reader.config.stream_odds
+    return Listened(
+        [int(label_of[trial]) for trial in windows.trial[own]],
+        windows.trial[own].tolist(),
+        said[own].argmax(axis=1).tolist(),
+        alone.argmax(1).numpy()[own].tolist(),
+        said[own].max(axis=1).tolist(),
+        is_sure[own].tolist(),
+        is_sure[windows.trial == NOTHING].tolist(),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Loop:
     """Measures strangers.
@@ -205,6 +257,7 @@ class Loop:
         other = watch(replace(again, session=ANOTHER_DAY), TEST_MINUTES, self.bundle, spec)
         plain = watch(again, TEST_MINUTES, self.bundle, own)
         ideal = observe(subject, n_electrodes, self.bundle, spec)
+        found = self._record(again, spec)
         cells = []
         for length in minutes:
             trained = watch(first, length, self.bundle, own)
@@ -218,16 +271,24 @@ class Loop:
                 options = Options(painter.num_inference_steps, painter.guidance_scale)
                 answers = paint(painter.pipeline, self.judge, test.eeg, options, str(subject))
                 another_day = named(painter.pipeline, other.eeg)
+                listened = listen(painter.pipeline.reader.float(), found)
             cell = Cell(
                 subject, n_electrodes, length, report["verdict"], report["took_s"],
                 bool(report["bundle"]), test.label.tolist(), test.picture.tolist(),
                 answers.painted.tolist(), answers.concept.tolist(),
                 answers.confidence.tolist(), lda.tolist(), ideal.tolist(),
-                another_day.tolist(), other.label.tolist(),
+                another_day.tolist(), other.label.tolist(), listened,
             )  # fmt: skip
             self.say(_line(cell))
             cells.append(cell)
         return cells
+
+    def _record(self, sitting: Sitting, spec: EpochSpec) -> SessionEpochs:
+        names = [concept.name for concept in concepts()]
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "session.xdf"
+            rehearse_session(file, sitting, self.bundle, TEST_MINUTES, date(2026, 1, 1))
+            return read_sessions([file], spec, names)
 
 
 def _line(cell: Cell) -> str:
@@ -276,8 +337,33 @@ def _row(cells: Sequence[Cell]) -> list[str]:
     ]
 
 
-def table(cells: Sequence[Cell]) -> Table:
-    """All that was measured, subjects together."""
+def _row_of_windows(cells: Sequence[Cell]) -> list[str]:
+    """Some subjects together; windows of a picture are not independent."""
+    each = [cell.listened for cell in cells]
+    label, named, alone, confidence, is_sure = (
+        np.concatenate([getattr(found, name) for found in each])
+        for name in ("label", "named", "alone", "confidence", "is_sure")
+    )
+    picture = np.concatenate([np.array(c.listened.trial) + MANY * c.subject for c in cells])
+    rng = np.random.default_rng(0)
+    shuffled = np.concatenate([rng.permutation(found.label) for found in each])
+    # The longest pause lasts for many windows, which are one after the other.
+    of_nothing = np.concatenate([found.of_nothing for found in each])
+    error = calibration_error(confidence, named == label), error_of_chance(confidence)
+    return [
+        str(cells[0].electrodes),
+        f"{cells[0].minutes:g}",
+        written(Score.of((named == label).astype(float), picture)),
+        written(Score.of((alone == label).astype(float), picture)),
+        written(Score.of((named == shuffled).astype(float), picture)),
+        f"{error[0]:.3f} ({error[1]:.3f})",
+        written(Score.of(1.0 - is_sure, picture)),
+        f"{1 - of_nothing.mean():.1%} of {len(of_nothing)}",
+    ]
+
+
+def tables(cells: Sequence[Cell]) -> list[Table]:
+    """All that was measured, subjects together: of marker-locked epochs, and of sliding windows."""
     groups: dict[tuple[int, float], list[Cell]] = {}
     for cell in cells:
         groups.setdefault((-cell.electrodes, cell.minutes), []).append(cell)
@@ -297,14 +383,25 @@ def table(cells: Sequence[Cell]) -> Table:
         f'Of {len(cells)} calibrations {decodes} were answered with "decodes"; the longest took '
         f"{took:.0f} s.{bundles}",
     ]
-    return Table("Closed loop", HEADER, [_row(group) for group in ordered], notes)
+    of_windows = [
+        "The same pictures without their markers: windows of a second, four a second. What was "
+        f"shown last ({DURATION:g} s, the next {MIN_GAP:g} to {MAX_GAP:g} s later) appeared at "
+        "least 0.3 s before a window's end and at most half a second before its beginning. Chance "
+        "is the same. Of nothing: windows in breaks that begin two seconds after the last "
+        "picture did, or later; of nine in ten it should be said.",
+    ]
+    return [
+        Table("Closed loop", HEADER, [_row(group) for group in ordered], notes),
+        Table(WINDOWS, WINDOWS_HEADER, [_row_of_windows(g) for g in ordered], of_windows),
+    ]
 
 
 def read(path: Path) -> list[Cell]:
     """Cells that were measured before."""
     if not path.is_file():
         return []
-    return [Cell(**cell) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+    told = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return [Cell(**cell | {"listened": Listened(**cell["listened"])}) for cell in told]
 
 
 def write(path: Path, cells: Sequence[Cell]) -> None:
@@ -338,10 +435,10 @@ def main() -> None:
             if left:
                 cells += loop.measure(subject, n_electrodes, left)
                 write(a.out, cells)
-    found = table(cells)
-    say(found.markdown())
-    # The heading of the section is enough.
-    write_section(a.page, TITLE, found.markdown().partition("\n\n")[2])
+    locked, of_windows = (each.markdown() for each in tables(cells))
+    say(f"{locked}\n\n{of_windows}")
+    # The heading of the section is enough for the first.
+    write_section(a.page, TITLE, locked.partition("\n\n")[2] + f"\n\n{of_windows}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from app.bundle import read_epoch_spec
 from app.rehearse_session import Sitting, plan_of, record, rehearse_session
 from app.session_epochs import read_sessions
 from app.settings import ROOT
-from benchmarks.closed_loop import Cell, learn_lda, read, table, watch, write
+from benchmarks.closed_loop import Cell, Listened, learn_lda, read, tables, watch, write
 from benchmarks.flatter import (
     FEW,
     TODAY,
@@ -62,9 +62,12 @@ def cell(subject: int, minutes: float, n_right: int, electrodes: int = 8) -> Cel
     label = [i % 40 for i in range(80)]
     said = [k if i < n_right else (k + 1) % 40 for i, k in enumerate(label)]
     wrong = [(k + 1) % 40 for k in label]
+    sure = [i % 4 > 0 for i in range(80)]
+    listened = Listened(label, list(range(80)), said, wrong, [0.5] * 80, sure, [False] * 9 + [True])
     return Cell(
         subject, electrodes, minutes, "decodes", 60.0 + minutes, subject != 21, label,
         list(range(80)), said, label, [0.75] * 80, wrong, label, wrong, label,
+        listened,
     )  # fmt: skip
 
 
@@ -73,7 +76,7 @@ def test_the_table_joins_subjects_and_stands_in_its_order(tmp_path: Path) -> Non
     write(tmp_path / "a" / "b.json", cells)
     assert read(tmp_path / "a" / "b.json") == cells
     assert read(tmp_path / "c.json") == []
-    found = table(cells)
+    found, of_windows = tables(cells)
     assert [row[:2] for row in found.rows] == [["32", "2"], ["8", "2"], ["8", "5"]]
     row = dict(zip(found.header, found.rows[2], strict=True))
     assert row["pictures, by the judge"].startswith("50.0% (")
@@ -87,6 +90,13 @@ def test_the_table_joins_subjects_and_stands_in_its_order(tmp_path: Path) -> Non
     assert "20, 21" in found.notes[0]
     assert "4 calibrations 4" in found.notes[1]
     assert "longest took 65 s. 1 gave no bundle" in found.notes[1]
+    row = dict(zip(of_windows.header, of_windows.rows[2], strict=True))
+    assert row["concept named"].startswith("50.0% (")
+    assert row["each alone"].startswith("0.0%")
+    # Half are right and as many expected.
+    assert row[of_windows.header[5]].startswith("0.000 (0.0")
+    assert row["not sure, of what was shown"].startswith("25.0%")
+    assert row["not sure, of nothing"] == "90.0% of 20"
 
 
 def test_a_section_is_replaced_and_nothing_else(tmp_path: Path) -> None:
