@@ -109,8 +109,8 @@ def quieter(reader):
 
 def test_confidence_in_a_stream_is_the_share_of_right_answers(responses, base, method):
     faint = 0.6 * responses
-    eeg, label, onset = recorded(faint, 90, 5)
-    fold = np.arange(90) // 30
+    eeg, label, onset = recorded(faint, 240, 5)
+    fold = np.arange(240) // 80
     epochs = epochs_of(eeg, label, onset, fold)
     windows, first, trial = windows_of(eeg, onset)
     losses = np.zeros((len(STREAM_WEIGHTS), len(STREAM_TRUSTS)))
