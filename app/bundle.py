@@ -10,6 +10,9 @@ from acquisition.errors import EpochSpecError
 from app.settings import ROOT
 from models.errors import BundleError
 
+# Folder of the pictures that are presented with a bundle.
+STIMULI = "stimuli"
+
 
 def find_bundle(name: str) -> Path:
     """The folder of a bundle: as given, or else beside the program.
@@ -31,7 +34,7 @@ def find_bundle(name: str) -> Path:
 
 def find_stimuli(bundle: Path) -> Path | None:
     """The folder of the pictures that a bundle's simulated subject is shown, if it has one."""
-    folder = bundle / "stimuli"
+    folder = bundle / STIMULI
     return folder if (folder / "stimuli.json").is_file() else None
 
 

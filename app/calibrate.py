@@ -196,7 +196,8 @@ class _Person:
         if not self._is_known:
             return (
                 "The painter has no pictures of these classes, so there is a report and no bundle. "
-                "Present the bundle's own pictures to get one."
+                "Present the bundle's own pictures to get one, or make a painter of yours: "
+                "`phosphene make-painter`."
             )
         if self._pipeline.reader is None:
             return (

@@ -16,7 +16,13 @@ import typer
 from app import scale_model, subjects_command
 from app.errors import EXIT_CODE_TEXTS, exit_code, sentence
 from app.results.command import results, results_page
-from app.session_commands import calibrate, import_session, rehearse_session, render
+from app.session_commands import (
+    calibrate,
+    import_session,
+    make_painter,
+    rehearse_session,
+    render,
+)
 from app.settings import Settings
 from app.settings_flags import takes_settings
 from app.stage_flags import PREPARED_TEXT, STAGE_TEXT, takes_config
@@ -283,6 +289,7 @@ def few_steps(
 app.add_typer(scale_model.app, name="scale-model")
 
 
+app.command("make-painter")(make_painter)
 app.command()(calibrate)
 app.add_typer(subjects_command.app, name="subjects")
 

@@ -15,6 +15,8 @@ from app.settings import Settings
 
 # In a person's folder, and again in the bundle that was made there.
 REPORT = "report.json"
+# In a bundle: what everyone who watches must know of it, as text.
+NOTICE = "notice.txt"
 # What a report holds at least; `app.calibrate` writes it.
 FIELDS = {
     "honesty", "sentence", "verdict", "warnings", "electrodes", "minutes", "n_trials",
@@ -88,7 +90,8 @@ def bundle_says(bundle: Path) -> str:
     except SettingsError as error:
         return f"Nobody knows what this model is worth. {error}"
     if report is None:
-        return ""
+        notice = bundle / NOTICE
+        return notice.read_text(encoding="utf-8").strip() if notice.is_file() else ""
     said = {
         "not above chance": "This model was trained for one person and is not above chance: what "
         "it paints tells nothing of what they see.",

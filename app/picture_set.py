@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acquisition.stimuli import concepts, read_stimuli
-from app.bundle import find_stimuli
+from app.bundle import STIMULI
 from app.errors import SettingsError
 
 ENDINGS = (".jpg", ".jpeg", ".png")
@@ -43,8 +43,8 @@ def find_pictures(folder: str, bundle: Path) -> PictureSet:
     """
     if folder:
         return read_pictures(Path(folder).expanduser())
-    stimuli = find_stimuli(bundle)
-    return _of_bundle(stimuli) if stimuli else ()
+    stimuli = bundle / STIMULI
+    return read_pictures(stimuli) if stimuli.is_dir() else ()
 
 
 def read_pictures(folder: Path) -> PictureSet:

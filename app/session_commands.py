@@ -1,5 +1,6 @@
-"""The commands about recorded sessions: `phosphene import-session`, `rehearse-session`, `calibrate`
-and `render`; nothing heavy is imported before one of them runs.
+"""The commands about recorded sessions, and what people are calibrated with: `import-session`,
+`rehearse-session`, `make-painter`, `calibrate` and `render` of `phosphene`; nothing heavy is
+imported before one of them runs.
 """
 
 from __future__ import annotations
@@ -87,6 +88,44 @@ def rehearse_session(
         f"{out} holds {minutes:g} minutes of pictures shown to simulated person {subject}, "
         f"{len(sitting.ch_names)} electrodes."
     )
+
+
+@takes_settings()
+def make_painter(
+    _settings: Settings,
+    pictures: Annotated[
+        Path, typer.Argument(help="Folder with a folder of JPEG or PNG files for each class.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder of the new bundle; it must not exist.")],
+    base: Annotated[
+        str, typer.Option(help="Text-to-image model: a folder, or a name on the Hub.")
+    ] = "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    adapter: Annotated[
+        str, typer.Option(help="IP-Adapter for it: a folder, or a name on the Hub.")
+    ] = "h94/IP-Adapter",
+    clip: Annotated[
+        str, typer.Option(help="CLIP that the adapter reads: a folder, or a name on the Hub.")
+    ] = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
+    encoder: Annotated[
+        str, typer.Option(help="Bundle whose encoder and epochs it takes over.")
+    ] = "weights/scale-model",
+    steps: Annotated[int, typer.Option(min=1, help="Of the sampler, noted in the bundle.")] = 20,
+    guidance: Annotated[float, typer.Option(min=1, help="Likewise; 1: none.")] = 5.0,
+) -> None:
+    """Make a bundle that paints your pictures, with nobody's EEG yet: to calibrate people with."""
+    from app.make_painter import make_painter
+    from app.quiet import silence_libraries
+    from models.training.config import FinetuneConfig
+
+    silence_libraries()
+
+    def config(eeg: str) -> FinetuneConfig:
+        return FinetuneConfig(
+            base=base, adapter=adapter, clip=clip, route="image", encoder=eeg,
+            sampler_steps=steps, guidance=guidance,
+        )  # fmt: skip
+
+    make_painter(pictures, out, encoder, config, say)
 
 
 def calibrate(

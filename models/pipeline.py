@@ -160,15 +160,19 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         if self.reader is not None and table is not None:
             odds = table.log_odds(clip_embeds.float())
             if reading is None:
-                told = self.reader.scores(eeg, is_locked), self.reader.distance(eeg)
-                reading = self.reader.read(*told, own, odds, is_locked)
+                scores = self.reader.scores(eeg, is_locked)
+                reading = self.reader.read(scores, self.reader.distance(eeg), own, odds, is_locked)
             probabilities, is_sure = reading.probabilities.to(own.device), reading.is_seen
             label = probabilities.argmax(1)
-            context = self.reader.context(eeg, label, is_locked).to(encoder.dtype)
-            time_embedding = self.conditioner.time_embedding(context)
-            # Of the encoder's embedding all stays but the concept.
-            named = table.prototypes[label] - table.prototypes[own.argmax(1)]
-            clip_embeds = F.normalize(clip_embeds.float(), dim=1) + named
+            told = self.reader.context(eeg, label, is_locked)
+            if adapter is None:
+                context = told.to(encoder.dtype)
+                time_embedding = self.conditioner.time_embedding(context)
+                # Of the encoder's embedding all stays but the concept.
+                named = table.prototypes[label] - table.prototypes[own.argmax(1)]
+                clip_embeds = F.normalize(clip_embeds.float(), dim=1) + named
+            else:
+                clip_embeds = told[:, 0]
         if adapter is not None:
             context = adapter(clip_embeds.to(encoder.dtype))
             time_embedding = torch.zeros_like(time_embedding)

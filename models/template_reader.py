@@ -57,7 +57,8 @@ class TemplateReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
     n_concepts : that are told apart.
     n_lags : at which templates are compared with sliding windows.
     rank : of the space in which they are.
-    n_context, cross_attention_dim : of the U-Net's context.
+    n_context, cross_attention_dim : of the U-Net's context; on the image route one token, CLIP's
+        embedding.
     n_looks : directions of the context in which looks are told; 0 for none.
     stream_odds, stream_weight : log odds above which `models.window_filter` says that something is
         seen, and how much a log likelihood ratio is worth there.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import DDIMScheduler, LCMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, LCMScheduler
 from safetensors import safe_open
 from safetensors.torch import save_file
 from sklearn.linear_model import LogisticRegression
@@ -238,6 +238,17 @@ def save_variant(out: Path, pipeline: EEGToImagePipeline, bundle: Path, sampler:
             shutil.copy(path, out)
 
 
+def sampled_from_noise(scheduler: DDPMScheduler) -> DDIMScheduler:
+    """DDIM with a base's noise schedule."""
+    return DDIMScheduler.from_config(
+        scheduler.config,
+        clip_sample=False,
+        set_alpha_to_one=False,
+        # The first of few steps must start from pure noise (Lin et al. 2023, arXiv 2305.08891).
+        timestep_spacing="trailing",
+    )
+
+
 def save_bundle(
     out: Path,
     base: Base,
@@ -263,15 +274,7 @@ def save_bundle(
     pipeline = EEGToImagePipeline(
         vae=base.vae,
         unet=base.unet,
-        scheduler=scheduler
-        or DDIMScheduler.from_config(
-            base.scheduler.config,
-            clip_sample=False,
-            set_alpha_to_one=False,
-            # The first of few steps must start from pure noise (Lin et al. 2023,
-            # arXiv 2305.08891).
-            timestep_spacing="trailing",
-        ),
+        scheduler=scheduler or sampled_from_noise(base.scheduler),
         eeg_encoder=encoder,
         conditioner=conditioner,
         concepts=concepts,

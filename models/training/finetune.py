@@ -29,7 +29,12 @@ from models.training.bundle import Sampler, concept_names, fit_concepts, save_bu
 from models.training.config import FinetuneConfig, SplitBy
 from models.training.confounding import confounding
 from models.training.denoising import Denoising
-from models.training.image_route import few_step_sampler, learn_embedding, open_adapter
+from models.training.image_route import (
+    few_step_sampler,
+    learn_embedding,
+    open_adapter,
+    some_embeds,
+)
 from models.training.prepared import PreparedSet
 from models.training.presets import build_encoder
 from models.training.pretrained import read_conditioner, read_encoder
@@ -305,7 +310,9 @@ def finetune(
     adapter = scheduler = None
     sampler = Sampler(config.sampler_steps, config.guidance)
     if config.route == "image":
-        adapter = open_adapter(config, base, data, image_embeds.shape[1])
+        adapter = open_adapter(
+            config, base, image_embeds.shape[1], lambda: some_embeds(config.clip, data)
+        )
         scheduler, sampler = few_step_sampler(config) or (None, sampler)
     encoder.blocks.is_checkpointed = config.gradient_checkpointing
     if config.gradient_checkpointing:

@@ -7,6 +7,7 @@ minutes are enough, and everybody's bundle has the same painter.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -29,16 +30,17 @@ MEASURED = 64
 
 
 def open_adapter(
-    config: FinetuneConfig, base: Base, data: PreparedSet, clip_dim: int
+    config: FinetuneConfig, base: Base, clip_dim: int, embeds: Callable[[], torch.Tensor]
 ) -> ImageAdapter:
     """The adapter of a configuration, installed in the base's U-Net and frozen with it.
 
-    A published one does not say how long the embeddings were that it was trained on: they are
-    CLIP's of the set's pictures.
+    A published one does not say how long the embeddings were that it was trained on: as CLIP's of
+    pictures are.
 
     Parameters
     ----------
     clip_dim : of CLIP's embeddings.
+    embeds : gives those of some pictures, (n, clip_dim).
 
     Raises
     ------
@@ -55,17 +57,17 @@ def open_adapter(
             "as laion/CLIP-ViT-H-14-laion2B-s32B-b79K for h94/IP-Adapter."
         )
     if is_published(config.adapter):
-        adapter.register_to_config(embed_norm=_norm_of_embeds(config.clip, data))
+        adapter.register_to_config(embed_norm=float(embeds().norm(dim=1).mean()))
     return adapter
 
 
 @torch.no_grad()
-def _norm_of_embeds(clip: str, data: PreparedSet) -> float:
+def some_embeds(clip: str, data: PreparedSet) -> torch.Tensor:
+    """CLIP's embeddings (n, clip_dim) of some of a set's pictures."""
     pictures = data.pictures()
     encode = open_encoder(clip, processes().device)
     some = torch.arange(min(MEASURED, len(pictures))).split(16)
-    embeds = torch.cat([encode(unit_pictures(pictures, part)) for part in some])
-    return float(embeds.norm(dim=1).mean())
+    return torch.cat([encode(unit_pictures(pictures, part)) for part in some])
 
 
 def learn_embedding(conditioner: EEGConditioner) -> None:

@@ -122,7 +122,8 @@ def make_task(folder: Path, out: Path, settings: FinetuneConfig) -> FinetuneTask
     latents, embeds = encode_all(data, base, out, settings)
     encoder = build_encoder(settings.preset, *seen.epochs.shape("eeg"))
     conditioner = build_conditioner(encoder, base.unet, embeds.shape[1], settings)
-    adapter = open_adapter(settings, base, data, embeds.shape[1])
+    width = embeds.shape[1]
+    adapter = open_adapter(settings, base, width, lambda: torch.from_numpy(embeds))
     parts = encoder, conditioner, base.unet, base.scheduler, seen, latents, embeds
     return FinetuneTask(*parts, settings, adapter)
 
@@ -311,7 +312,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence(folder: Path, sd: Path, tmp_
         load_adapter(str(sd / "ip"), str(folder / "base"), unet)
     settings = config(folder, base=base, adapter=str(sd / "ip"))
     with pytest.raises(TrainingError, match=r"reads embeddings of 8 values, .* gives 12"):
-        open_adapter(settings, load_base(base), PreparedSet(folder / "set"), 12)
+        open_adapter(settings, load_base(base), 12, lambda: torch.zeros(1, 12))
     for wrong in ({"trained": "attention"}, {"clip_weight": 0.0}):
         with pytest.raises(TrainingError, match="--route image"):
             config(folder, **wrong)
