@@ -128,15 +128,15 @@ def calibrate(
     person = _Person(found, pipeline, bundle, round(-spec.tmin * spec.sfreq), spec.sfreq, files)
 
     part = partial(_part, tell)
-    held_out = person.hold_out(tell=part(0.1, 0.4, "Testing on runs that were held out."))
-    telling = part(0.4, 0.55, "Comparing with a classical decoder.")
+    held_out = person.hold_out(tell=part(0.05, 0.35, "Testing on runs that were held out."))
+    telling = part(0.35, 0.45, "Comparing with a classical decoder.")
     baseline = person.hold_out(person.baselines, tell=telling)
-    telling = part(0.55, 0.8, "Finding how much more calibration would help.")
+    telling = part(0.45, 0.68, "Finding how much more calibration would help.")
     curve = person.curve(held_out, seed, telling)
-    telling = part(0.8, 0.92, "Finding what chance alone would do.")
+    telling = part(0.68, 0.78, "Finding what chance alone would do.")
     forward = person.hold_out(is_forward=True, tell=telling)
     report = _report(found, person, held_out, baseline, forward, curve, seed)
-    tell(Progress(0.92, "Making the bundle."))
+    tell(Progress(0.78, "Making the bundle."))
     why_not = person.cannot_be_painted
     reader = None if why_not else person.reader(held_out)
     report |= {
