@@ -18,8 +18,8 @@ import torch
 from models.template_reader import Reading, TemplateReader
 
 # Rates for each length of a window (a second): that a new picture appears while something is
-# seen, and while nothing is; that a picture whose response is over is gone. Tuned on session 50
-# of the simulated subject 0.
+# seen, and while nothing is; that a picture whose response is over is gone. Tuned on sessions 50
+# and 51 of the simulated subject 0.
 REPLACED, BEGUN, GONE = 2.5, 0.02, 2.0
 # Added to probabilities that may be zero.
 LEAST = 1e-30
