@@ -272,7 +272,8 @@ class _Person:
             fit_stream(reader, losses)
         else:
             reader.weights.data[1], reader.seen.data[1] = reader.weights[0], reader.seen[0]
-        set_stream(reader, of_blank, blank.first)
+        is_nothing = windows.trial == NOTHING
+        set_stream(reader, torch.from_numpy(windows.eeg), windows.first, is_nothing)
         return reader
 
     def _hold_out_windows(self, method: Method) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:

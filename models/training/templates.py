@@ -178,16 +178,20 @@ def fit_stream(reader: TemplateReader, losses: np.ndarray) -> None:
     reader.register_to_config(stream_weight=STREAM_WEIGHTS[i], stream_trust=STREAM_TRUSTS[j])
 
 
-def set_stream(reader: TemplateReader, blank: torch.Tensor, first_sample: np.ndarray) -> None:
+def set_stream(
+    reader: TemplateReader, eeg: torch.Tensor, first_sample: np.ndarray, is_nothing: np.ndarray
+) -> None:
     """Let one in ten windows of nothing be answered where windows are read with those before.
 
     Parameters
     ----------
-    blank, first_sample : as of `heard`, of nothing; of fewer than `MANY` nothing is learnt.
+    eeg, first_sample : as of `heard`.
+    is_nothing : (n,) bool, which are of nothing; of fewer than `MANY` nothing is learnt.
     """
-    if len(blank) < MANY or reader.config.n_lags == 1:
+    if is_nothing.sum() < MANY or reader.config.n_lags == 1:
         return
-    _, odds = heard(reader, blank, first_sample)
+    # Of all: what was seen before is remembered for a while.
+    odds = heard(reader, eeg, first_sample)[1][is_nothing]
     reader.register_to_config(stream_odds=float(np.quantile(odds, 1 - FALSE_ANSWERS)))
 
 

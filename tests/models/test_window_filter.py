@@ -98,7 +98,8 @@ def test_of_nothing_little_is_said_and_of_pictures_much(reader, responses):
     blank = NOISE * np.random.default_rng(5).standard_normal((N_CHANNELS, 16000)).astype(np.float32)
     every = list(windows(blank))
     some = torch.cat([window for _, window in every])
-    set_stream(reader, some, np.array([first for first, _ in every]))
+    first = np.array([first for first, _ in every])
+    set_stream(reader, some, first, np.ones(len(some), bool))
     other = NOISE * np.random.default_rng(6).standard_normal((N_CHANNELS, 16000))
     assert heard(reader, other.astype(np.float32))[2].mean() < 0.2
     eeg, _ = stream(responses, [0, 1, 2, 3, 4] * 12, seed=2)
