@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from app.bundle import STIMULI, find_bundle
+from app.bundle import STIMULI, find_bundle, read_epoch_spec
 from app.checkpoints import unfinished
 from app.errors import SettingsError
 from app.personal import NOTICE
@@ -58,6 +58,7 @@ def make_painter(
         The bundle cannot be written.
     """
     eeg = find_bundle(encoder)
+    read_epoch_spec(eeg)  # says what is wrong with it
     found = read_pictures(pictures)
     images = np.array([_read(picture.path) for picture in found])
     label = torch.tensor([picture.label for picture in found])

@@ -157,6 +157,7 @@ def test_what_cannot_be_made_is_said_in_a_sentence(
         "Give --adapter": {"adapter": tmp_path / "none"},
         "Give --base": {"base": tmp_path / "none"},
         "There is no bundle": {"encoder": tmp_path / "none"},
+        "Give the folder of a whole bundle": {"encoder": tmp_path / "bad"},
     }
     for told, other in cases.items():
         code = run(monkeypatch, *made(parts, tmp_path / "out", **other))
