@@ -255,9 +255,9 @@ class _Person:
         reader = make_reader(model, self.epochs, base, shown)
         windows = self._found.windows
         set_farthest(reader, torch.from_numpy(np.concatenate([self.epochs.eeg, windows.eeg])))
-        blank = windows.at(windows.trial == NOTHING)
-        of_blank = torch.from_numpy(blank.eeg)
-        unseen = self._encode(blank.eeg, False)[1]
+        is_nothing = windows.trial == NOTHING
+        of_blank = torch.from_numpy(windows.eeg[is_nothing])
+        unseen = self._encode(windows.eeg[is_nothing], False)[1]
         said, odds = self._encode(self.epochs.eeg, True)
         label = torch.from_numpy(self.epochs.label)
         scores = torch.from_numpy(held_out.scores).float().clamp_min(NEVER)
@@ -272,7 +272,6 @@ class _Person:
             fit_stream(reader, losses)
         else:
             reader.weights.data[1], reader.seen.data[1] = reader.weights[0], reader.seen[0]
-        is_nothing = windows.trial == NOTHING
         set_stream(reader, torch.from_numpy(windows.eeg), windows.first, is_nothing)
         return reader
 

@@ -91,7 +91,9 @@ def bundle_says(bundle: Path) -> str:
         return f"Nobody knows what this model is worth. {error}"
     if report is None:
         notice = bundle / NOTICE
-        return notice.read_text(encoding="utf-8").strip() if notice.is_file() else ""
+        return (
+            notice.read_text(encoding="utf-8", errors="replace").strip() if notice.is_file() else ""
+        )
     said = {
         "not above chance": "This model was trained for one person and is not above chance: what "
         "it paints tells nothing of what they see.",

@@ -54,10 +54,6 @@ class Windows:
     def __len__(self) -> int:
         return len(self.eeg)
 
-    def at(self, which: np.ndarray) -> Windows:
-        """Those at places, or where it is true."""
-        return Windows(self.eeg[which], self.trial[which], self.after[which], self.first[which])
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SessionEpochs:

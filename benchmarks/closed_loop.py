@@ -218,9 +218,9 @@ def listen(reader: TemplateReader, found: SessionEpochs) -> Listened:
     """Sliding windows of a session as the live stream reads them, one after the other."""
     windows, label_of = found.windows, dict(zip(found.trial, found.label, strict=True))
     eeg = torch.from_numpy(windows.eeg)
-    said, odds = heard(reader, eeg, windows.first)
+    said, _, is_sure = heard(reader, eeg, windows.first)
     alone = torch.cat([reader.scores(part, False) for part in eeg.split(ENCODED)])
-    own, is_sure = np.isin(windows.trial, found.trial), odds > reader.config.stream_odds
+    own = np.isin(windows.trial, found.trial)
     return Listened(
         [int(label_of[trial]) for trial in windows.trial[own]],
         windows.trial[own].tolist(),

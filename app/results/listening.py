@@ -18,8 +18,8 @@ from app.results.unsure import Say, Values, measure_not_sure, sureness
 from models.pipeline import EEGToImagePipeline, fixed_noise
 from models.template_reader import Reading
 from models.training.scorers import JudgeClassifier
+from models.training.templates import heard
 from models.training.trials import Options, noise_like
-from models.window_filter import WindowFilter
 
 TITLE = "Live, sliding windows read with those before"
 
@@ -92,11 +92,9 @@ def listen(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities (n, n_concepts), and whether anything is seen (n,), of windows in order."""
     assert pipeline.reader is not None
-    listening, readings = WindowFilter(pipeline.reader), []
-    for window, first in zip(torch.from_numpy(epochs.data).split(1), epochs.first, strict=True):
-        readings.append(listening.read(window.to(pipeline.device), round(first * sfreq)))
-    said = torch.cat([reading.probabilities for reading in readings])
-    return said.numpy(), torch.cat([reading.is_seen for reading in readings]).numpy()
+    windows = torch.from_numpy(epochs.data).to(pipeline.device)
+    found = heard(pipeline.reader, windows, np.round(epochs.first * sfreq).astype(int))
+    return found.probabilities, found.is_seen
 
 
 @torch.inference_mode()

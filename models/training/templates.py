@@ -8,6 +8,7 @@ also tell something from nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -122,26 +123,39 @@ def set_farthest(reader: TemplateReader, eeg: torch.Tensor) -> None:
     reader.farthest.data = distance.quantile(BELIEVED)
 
 
-def heard(
-    reader: TemplateReader, eeg: torch.Tensor, first_sample: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Windows, each read with those before it.
+class Heard(NamedTuple):
+    """Windows of a stream, each read with those before it.
+
+    Attributes
+    ----------
+    probabilities : (n, n_concepts).
+    log_odds : (n,), that anything is seen.
+    is_seen : (n,) bool, whether that is said.
+    """
+
+    probabilities: np.ndarray
+    log_odds: np.ndarray
+    is_seen: np.ndarray
+
+
+def heard(reader: TemplateReader, eeg: torch.Tensor, first_sample: np.ndarray) -> Heard:
+    """Read windows one after the other, as live.
 
     Parameters
     ----------
     eeg : (n, n_channels, n_times), in the order of their time.
     first_sample : (n,), of each; where stretches follow each other, of another part of the grid.
-
-    Returns
-    -------
-    probabilities (n, n_concepts), and log odds (n,) that anything is seen.
     """
     listening = WindowFilter(reader)
-    said, odds = np.zeros((len(eeg), reader.config.n_concepts)), np.zeros(len(eeg))
-    for i, (window, first) in enumerate(zip(eeg.split(1), first_sample.tolist(), strict=True)):
-        said[i] = listening.read(window, first).probabilities[0].numpy()
-        odds[i] = listening.log_odds
-    return said, odds
+    n = len(eeg)
+    out = Heard(np.zeros((n, reader.config.n_concepts)), np.zeros(n), np.zeros(n, bool))
+    # By places: of no windows torch makes one part, an empty one.
+    for i, first in enumerate(first_sample.tolist()):
+        reading = listening.read(eeg[i : i + 1], first)
+        out.probabilities[i] = reading.probabilities[0].numpy()
+        out.log_odds[i] = listening.log_odds
+        out.is_seen[i] = bool(reading.is_seen)
+    return out
 
 
 def stream_losses(
@@ -164,7 +178,7 @@ def stream_losses(
     losses = np.zeros((len(STREAM_WEIGHTS), len(STREAM_TRUSTS)))
     for i, weight in enumerate(STREAM_WEIGHTS):
         reader.register_to_config(stream_weight=weight)
-        said = np.log(np.maximum(heard(reader, eeg, first_sample)[0][known], LEAST))
+        said = np.log(np.maximum(heard(reader, eeg, first_sample).probabilities[known], LEAST))
         for j, trust in enumerate(STREAM_TRUSTS):
             logits = trust * said
             of_label = logits[np.arange(len(known)), label[known]]
@@ -191,7 +205,7 @@ def set_stream(
     if is_nothing.sum() < MANY or reader.config.n_lags == 1:
         return
     # Of all: what was seen before is remembered for a while.
-    odds = heard(reader, eeg, first_sample)[1][is_nothing]
+    odds = heard(reader, eeg, first_sample).log_odds[is_nothing]
     reader.register_to_config(stream_odds=float(np.quantile(odds, 1 - FALSE_ANSWERS)))
 
 

@@ -17,7 +17,7 @@ from app.calibrate import KEPT, Progress, calibrate
 from app.cli import app
 from app.errors import SettingsError, SummaryError
 from app.personal import REPORT
-from app.session_epochs import NOTHING, SessionEpochs, read_sessions
+from app.session_epochs import NOTHING, UNKNOWN, SessionEpochs, read_sessions
 from models.pipeline import EEGToImagePipeline, load_bundle
 from models.template_reader import TemplateReader
 from models.training.personal import hold_out
@@ -125,7 +125,9 @@ def test_without_a_moment_of_nothing_there_is_a_bundle_too(bundle, tmp_path, mon
 
     def without(*known: Any) -> SessionEpochs:
         found = whole(*known)
-        return replace(found, windows=found.windows.at(found.windows.trial != NOTHING))
+        trial = found.windows.trial
+        unknown = np.where(trial == NOTHING, UNKNOWN, trial)
+        return replace(found, windows=replace(found.windows, trial=unknown))
 
     monkeypatch.setattr("app.calibrate.read_sessions", without)
     report = calibrate([path], bundle, tmp_path / "out")

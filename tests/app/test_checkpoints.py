@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,11 @@ from acquisition.montage import Montage
 from acquisition.simulated_subject import CH_NAMES
 from app.bundle import read_epoch_spec
 from app.checkpoints import unfinished
-from app.cli import main
 from app.errors import ExitCode, SummaryError
 from models.keyframes import KeyframePainter
 from models.masked_autoencoder import load_masked_autoencoder, save_masked_autoencoder
 from models.pipeline import load_bundle
+from tests.command import run
 from tests.published_checkpoint import (
     finetuned_tensors,
     narrow_parts,
@@ -31,14 +30,6 @@ from tests.published_checkpoint import (
 )
 
 Capture = pytest.CaptureFixture[str]
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """The exit code of a command in this process."""
-    monkeypatch.setattr(sys, "argv", ["phosphene", *map(str, arguments)])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    return int(caught.value.code or 0)
 
 
 @pytest.fixture(scope="module")

@@ -12,19 +12,11 @@ import pytest
 import app.serve
 from acquisition.simulated_subject import CH_NAMES
 from app.cli import app as commands
-from app.cli import main
 from app.errors import AddressError, ExitCode
 from app.scale_model import app as scale_model
 from app.serve import listen_once, recording_source
 from app.settings import ROOT, TEXTS, Settings, flag_name
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """The exit code of a command in this process."""
-    monkeypatch.setattr(sys, "argv", ["phosphene", *arguments])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    return int(caught.value.code or 0)
+from tests.command import run
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,10 @@ from diffusers import AutoencoderTiny, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 from app.checkpoints import import_checkpoint
-from app.cli import main
 from app.errors import ExitCode
 from models.painter import StreamPainter, open_painter
 from models.pipeline import load_bundle
+from tests.command import run
 from tests.published_checkpoint import finetuned_tensors, narrow_parts, save_finetuned
 
 Capture = pytest.CaptureFixture[str]
@@ -69,13 +68,6 @@ def tiny_vae(folder: Path, **changes: object) -> Path:
     return folder
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["phosphene", "few-steps", *map(str, arguments)])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    return int(caught.value.code or 0)
-
-
 def test_a_bundle_with_lora_and_small_vae_paints_live(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,7 +75,9 @@ def test_a_bundle_with_lora_and_small_vae_paints_live(
     lora = lora_of(before.unet, tmp_path / "lora.safetensors")
     vae = tiny_vae(tmp_path / "taesd")
     out = tmp_path / "few"
-    assert run(monkeypatch, bundle, out, "--lora", lora, "--vae", vae, "--steps", 2) == 0
+    assert (
+        run(monkeypatch, "few-steps", bundle, out, "--lora", lora, "--vae", vae, "--steps", 2) == 0
+    )
 
     after = load_bundle(out)
     generator = torch.Generator().manual_seed(0)
@@ -123,16 +117,19 @@ def test_either_is_enough_and_none_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert run(monkeypatch, bundle, tmp_path / "few") == ExitCode.USAGE
+    assert run(monkeypatch, "few-steps", bundle, tmp_path / "few") == ExitCode.USAGE
     assert "give --lora, --vae or both" in capsys.readouterr().err
-    assert run(monkeypatch, bundle, tmp_path / "few", "--vae", tiny_vae(tmp_path / "vae")) == 0
+    assert (
+        run(monkeypatch, "few-steps", bundle, tmp_path / "few", "--vae", tiny_vae(tmp_path / "vae"))
+        == 0
+    )
     few = load_bundle(tmp_path / "few")
     assert type(few.scheduler).__name__ == "PNDMScheduler"
     # Without LCM it needs as many steps as before.
     assert json.loads((tmp_path / "few" / "painter.json").read_text())["num_inference_steps"] == 250
     lora = lora_of(few.unet, tmp_path / "lora.safetensors")
-    assert run(monkeypatch, tmp_path / "few", tmp_path / "both", "--lora", lora) == 0
-    assert run(monkeypatch, tmp_path / "both", tmp_path / "again", "--lora", lora) != 0
+    assert run(monkeypatch, "few-steps", tmp_path / "few", tmp_path / "both", "--lora", lora) == 0
+    assert run(monkeypatch, "few-steps", tmp_path / "both", tmp_path / "again", "--lora", lora) != 0
     assert "paints in few steps already" in capsys.readouterr().err
     assert not (tmp_path / "again").exists()
 
@@ -162,7 +159,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence(
         ("--vae", tiny_vae(tmp_path / "wide", latent_channels=16)): "latents of 16 channels",
     }
     for (option, value), sentence in cases.items():
-        assert run(monkeypatch, bundle, tmp_path / "out", option, value) != 0
+        assert run(monkeypatch, "few-steps", bundle, tmp_path / "out", option, value) != 0
         said = capsys.readouterr().err
         assert sentence in said, said
         assert "Traceback" not in said

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ from PIL import Image
 
 from app.bundle import read_epoch_spec
 from app.calibrate import calibrate
-from app.cli import main
 from app.errors import ExitCode
 from app.make_painter import UNTRAINED
 from app.personal import bundle_says
@@ -23,6 +21,7 @@ from app.session_epochs import read_sessions
 from models.keyframes import KeyframePainter
 from models.pipeline import load_bundle
 from models.training.scorers import open_encoder
+from tests.command import run
 from tests.models.training.made_sets import make_base, make_clip
 from tests.models.training.test_image_route import add_text_encoder, make_published
 from tests.sessions import write_session
@@ -31,13 +30,6 @@ from tests.tiny_bundle import make_tiny_bundle
 Capture = pytest.CaptureFixture[str]
 WEIGHTS = Path("unet") / "diffusion_pytorch_model.safetensors"
 COLOURS = {"cherry": (200, 20, 40), "sea": (20, 60, 200), "wood": (120, 80, 30)}
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["phosphene", *map(str, arguments)])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    return int(caught.value.code or 0)
 
 
 @pytest.fixture(scope="module")

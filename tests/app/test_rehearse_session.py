@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from acquisition.source import Chunk, Marker, SourceOptions
 from acquisition.stimuli import features
 from acquisition.xdf_writer import read_notes
 from app.bundle import read_epoch_spec
-from app.cli import main
 from app.errors import ExitCode, SettingsError
 from app.presentation import TRIALS_PER_CATCH
 from app.rehearse_session import (
@@ -30,6 +28,7 @@ from app.rehearse_session import (
     to_electrodes,
 )
 from app.settings import ROOT
+from tests.command import run
 
 BUNDLE = ROOT / "weights" / "scale-model"
 TODAY = date(2026, 11, 27)
@@ -154,19 +153,12 @@ def test_some_classes_alone_can_be_presented() -> None:
     assert {trial.picture.class_name for trial in plan} == {"cat", "fish"}
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["phosphene", "rehearse-session", *arguments])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    return int(caught.value.code or 0)
-
-
 def test_the_command_writes_and_refuses_in_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "a.xdf"
     given = ("--minutes", "0.1", "--electrodes", "O1,O2,Oz,Pz", str(out))
-    assert run(monkeypatch, *given) == ExitCode.OK
+    assert run(monkeypatch, "rehearse-session", *given) == ExitCode.OK
     assert read(out).info.ch_names == ("O1", "O2", "Oz", "Pz")
     before = out.read_bytes()
     for wrong, code, words in (
@@ -178,7 +170,10 @@ def test_the_command_writes_and_refuses_in_a_sentence(
         ((str(out / "b")), ExitCode.OUTPUT, "Name a file in another folder"),
     ):
         capsys.readouterr()
-        assert run(monkeypatch, *((wrong,) if isinstance(wrong, str) else wrong)) == code
+        assert (
+            run(monkeypatch, "rehearse-session", *((wrong,) if isinstance(wrong, str) else wrong))
+            == code
+        )
         assert words in capsys.readouterr().err
     assert out.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.xdf"]

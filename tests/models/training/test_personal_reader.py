@@ -76,7 +76,7 @@ def test_sliding_windows_are_read_by_ones_own_means(responses, base, method):
     windows, first, trial = windows_of(anew, appeared)
     known = trial >= 0
     alone = reader.scores(windows, False).argmax(1).numpy()
-    said, _ = heard(reader, windows, first)
+    said = heard(reader, windows, first).probabilities
     right = truth[trial[known]]
     assert (alone[known] == right).mean() > 0.55
     assert (said.argmax(axis=1)[known] == right).mean() > 0.6
@@ -84,6 +84,11 @@ def test_sliding_windows_are_read_by_ones_own_means(responses, base, method):
     assert reader.scores(windows, False)[:, N_CLASSES:].max() < NEVER / 2
     shuffled = np.random.default_rng(3).permutation(right)
     assert (alone[known] == shuffled).mean() < 0.45
+
+
+def test_of_no_windows_nothing_is_heard(base):
+    found = heard(base, torch.zeros(0, N_CHANNELS, N_TIMES), np.zeros(0, int))
+    assert [len(part) for part in found] == [0, 0, 0]
 
 
 def test_a_part_is_read_by_what_the_others_teach(responses, base, method):
@@ -126,7 +131,7 @@ def test_confidence_in_a_stream_is_the_share_of_right_answers(responses, base, m
     known = trial >= 0
 
     def too_sure():
-        said, _ = heard(reader, windows, first)
+        said = heard(reader, windows, first).probabilities
         right = said.argmax(axis=1)[known] == truth[trial[known]]
         return said.max(axis=1)[known].mean() - right.mean()
 
