@@ -15,7 +15,7 @@ import numpy as np
 
 from acquisition.epoch_spec import EpochSpec
 from acquisition.epochs import normalise
-from app.calibrate import POPULATION
+from app.person import POPULATION
 from app.results.answers import Answers, paint
 from app.results.part import Part, Table, written
 from app.results.stream import Epochs, Sessions

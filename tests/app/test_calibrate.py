@@ -95,7 +95,7 @@ def test_one_that_was_stopped_goes_on(session, bundle, tmp_path, monkeypatch):
     # One was cut off by a kill.
     kept[0].write_bytes(kept[0].read_bytes()[:100])
     n_made = []
-    monkeypatch.setattr("app.calibrate.hold_out", lambda *args: n_made.append(1) or hold_out(*args))
+    monkeypatch.setattr("app.person.hold_out", lambda *args: n_made.append(1) or hold_out(*args))
     again = calibrate([session], bundle, tmp_path / "stopped")
     # Ours, the baseline, three of the curve and one for the p-value.
     assert len(n_made) == 6 - len(kept) + 1

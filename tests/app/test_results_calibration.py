@@ -11,7 +11,7 @@ import torch
 
 from acquisition.simulation_parameters import DIFFICULTIES
 from app.bundle import read_epoch_spec
-from app.calibrate import POPULATION
+from app.person import POPULATION
 from app.results import calibration
 from app.results.part import Part
 from app.results.stream import Sessions
