@@ -12,7 +12,7 @@ import json
 import math
 import secrets
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -65,7 +65,8 @@ class Subscriber:
     """The receiving end of one topic or of several, to be used by one thread."""
 
     def __init__(self, sockets: Sequence[zmq.Socket[bytes]]) -> None:
-        # Sockets that have a message, served in turn: a busy one cannot starve the others.
+        self.sockets = sockets
+        # Those that have a message, served in turn: a busy one cannot starve the others.
         self._ready: deque[zmq.Socket[bytes]] = deque()
         self._poller = zmq.Poller()
         for socket in sockets:
@@ -87,6 +88,23 @@ class Subscriber:
         while message and (newer := self.receive(0)):
             message, replaced = newer, replaced + 1
         return message, replaced
+
+
+class Subscribers:
+    """Subscribers of several sessions, waited for at once; used by one thread."""
+
+    def __init__(self, each: Sequence[Subscriber]) -> None:
+        self._each = each
+        self._poller = zmq.Poller()
+        for socket in (socket for subscriber in each for socket in subscriber.sockets):
+            self._poller.register(socket, zmq.POLLIN)
+
+    def receive(self, timeout: float) -> Iterator[tuple[int, Message]]:
+        """All that is there or comes first within `timeout` seconds, and whom it came to."""
+        self._poller.poll(math.ceil(timeout * 1000))
+        for i, subscriber in enumerate(self._each):
+            while message := subscriber.receive(0):
+                yield i, message
 
 
 class Bus:

@@ -18,6 +18,7 @@ import threading
 import time
 import traceback
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Literal, NoReturn, Self
@@ -25,8 +26,8 @@ from typing import Any, Literal, NoReturn, Self
 from app.errors import ExitCode, exit_code, sentence
 from app.settings import Settings
 
-Role = Literal["acquisition", "worker", "server", "recorder", "trainer"]
-# Those of every session; recorder and trainer come and go.
+Role = Literal["acquisition", "worker", "server", "recorder", "trainer", "guest"]
+# Those of every session; recorder and trainer come and go, and a guest is a session's supervisor.
 ROLES: tuple[Role, ...] = ("acquisition", "worker", "server")
 
 # Seconds a child has to tidy up after its parent has gone. The house allows five until the
@@ -35,13 +36,26 @@ GRACE = 1.0
 
 
 def write_session(
-    folder: Path, settings: Settings, operator_token: str, viewer_token: str = ""
+    folder: Path,
+    settings: Settings,
+    operator_token: str,
+    viewer_token: str = "",
+    guests: Sequence[Path] = (),
 ) -> None:
-    """Write what the children need to know, readable by this user alone."""
+    """Write what the children need to know, readable by this user alone.
+
+    Parameters
+    ----------
+    guests : folders of sessions that this one's worker paints for, too.
+    """
     path = folder / "session.json"
     path.touch(mode=0o600)
-    tokens = {"operator_token": operator_token, "viewer_token": viewer_token}
-    path.write_text(json.dumps({"settings": settings.to_dict(), **tokens}), encoding="utf-8")
+    known = {
+        "operator_token": operator_token,
+        "viewer_token": viewer_token,
+        "guests": [str(guest) for guest in guests],
+    }
+    path.write_text(json.dumps({"settings": settings.to_dict(), **known}), encoding="utf-8")
 
 
 def read_error(folder: Path, role: Role) -> tuple[str, ExitCode] | None:
@@ -67,6 +81,7 @@ class Child:
     folder : of the session, for `app.bus.Bus`.
     settings : of the session.
     operator_token, viewer_token : secrets of the session; "" where none is needed.
+    guests : folders of sessions that this one's worker paints for, too.
     stop : set when the process shall end; wait on it instead of sleeping.
     """
 
@@ -77,6 +92,7 @@ class Child:
         self.settings = Settings.from_dict(session["settings"])
         self.operator_token: str = session["operator_token"]
         self.viewer_token: str = session["viewer_token"]
+        self.guests = [Path(guest) for guest in session["guests"]]
         self.stop = threading.Event()
 
     def fail(self, error: Exception) -> NoReturn:
@@ -111,13 +127,13 @@ class Child:
             self.fail(error)
 
 
-def _watch_parent(folder: Path) -> None:
+def _watch_parent(folder: Path, grace: float) -> None:
     # Below Python's buffers: a thread that holds their lock stops the interpreter's end.
     if not os.read(0, 1):
         shutil.rmtree(folder, ignore_errors=True)
     # The main thread tidies up as for any other SIGTERM (uvicorn puts its own handler there).
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(GRACE)
+    time.sleep(grace)
     os._exit(int(ExitCode.FAILURE))
 
 
@@ -142,11 +158,15 @@ def session_folder() -> Path:
     return folder
 
 
-def begin_child(role: Role) -> Child:
+def begin_child(role: Role, grace: float = GRACE) -> Child:
     """Set up this process as the child `role`, as its first act.
 
     SIGTERM sets `Child.stop`, SIGINT is left to the supervisor, and a thread watches
     the parent. For the session's folder see `session_folder`.
+
+    Parameters
+    ----------
+    grace : seconds to tidy up, once the end is asked for.
     """
     child = Child(role, session_folder())
 
@@ -155,6 +175,6 @@ def begin_child(role: Role) -> Child:
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_watch_parent, args=(child.folder,), daemon=True).start()
+    threading.Thread(target=_watch_parent, args=(child.folder, grace), daemon=True).start()
     set_up_logging(child)
     return child

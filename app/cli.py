@@ -61,7 +61,7 @@ def demo(settings: Settings) -> None:
 
 
 @app.command()
-@takes_settings("source", *SOURCE, *PAGE)
+@takes_settings("source", "also", *SOURCE, *PAGE)
 def serve(settings: Settings) -> None:
     """Turn the EEG of a source into pictures on a page, until stopped."""
     from app.serve import serve

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import threading
-import webbrowser
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,9 +12,10 @@ from pathlib import Path
 from acquisition.errors import SourceNotFoundError
 from app.bundle import find_bundle, read_epoch_spec
 from app.errors import AddressError, SettingsError
+from app.guests import Guests
 from app.recorder import Request
-from app.session import Addresses, Commands, Session, child_commands
-from app.settings import DEFAULTS, Settings, has_display
+from app.session import Addresses, Commands, Session, announce, child_commands
+from app.settings import DEFAULTS, Settings
 from app.subjects import warn
 from app.summary import check_writable
 from models.bundle_files import check_bundle
@@ -84,11 +83,6 @@ def _free_port(settings: Settings, may_take_another_port: bool, say: Callable[[s
     return port
 
 
-def _open_page(address: str) -> None:
-    # Some browsers (those of a terminal, above all) return only when they are closed.
-    threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-
-
 def recording_commands(folder: Path) -> Commands:
     """Of a session that only records."""
     every = child_commands(folder)
@@ -153,7 +147,8 @@ def serve(
             "--in-container is for a Docker or Podman container; this is none, and whoever is on "
             "the network could change the session. Leave it out, or see --allow-remote."
         )
-    parse_source(settings.source)
+    for source in (settings.source, *settings.also):
+        parse_source(source)
     bundle = find_bundle(settings.bundle)
     check_bundle(bundle)
     read_epoch_spec(bundle)
@@ -167,13 +162,19 @@ def serve(
         port=_free_port(settings, may_take_another_port, say),
     )
 
-    def on_address(addresses: Addresses) -> None:
-        print(f"Phosphene paints {settings.source} at {addresses.operator}", flush=True)
-        if settings.allow_remote:
-            print(f"For those who watch: {addresses.viewers}", flush=True)
-        say("Ctrl-C ends it.")
-        if settings.open_browser and has_display():
-            _open_page(addresses.operator)
-
     warn(Path(settings.recordings), datetime.now(UTC).date(), say)
-    Session(settings, say, on_address).run()
+    # Summary and marker outlet are of the first.
+    guests = [
+        settings.with_values(
+            source=source, also=(), summary="", marker_outlet="", port=listen_once(host, 0)
+        )
+        for host in [settings.listen_host]
+        for source in settings.also
+    ]
+
+    def on_address(addresses: Addresses) -> None:
+        announce(settings, addresses)
+        say("Ctrl-C ends it.")
+
+    with Guests(guests) as others:
+        Session(settings, say, on_address, guests=others.folders).run()

@@ -7,7 +7,9 @@ import secrets
 import signal
 import sys
 import tempfile
+import threading
 import time
+import webbrowser
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ from app.messages import pack
 from app.processes import Process, Started, Zygote
 from app.recorder import REQUEST, Request
 from app.rights import page_address
-from app.settings import Settings, child_environment
+from app.settings import Settings, child_environment, has_display
 from app.summary import Summary, write_summary
 from app.trainer import RECORDING_GOES_ON
 from app.trainer import REQUEST as TRAINING_REQUEST
@@ -130,6 +132,16 @@ class Addresses:
     viewers: str
 
 
+def announce(settings: Settings, addresses: Addresses) -> None:
+    """Tell where a session's page is, and open it where that is wanted and can be done."""
+    print(f"Phosphene paints {settings.source} at {addresses.operator}", flush=True)
+    if settings.allow_remote:
+        print(f"For those who watch: {addresses.viewers}", flush=True)
+    if settings.open_browser and has_display():
+        # Some browsers (those of a terminal, above all) return only when they are closed.
+        threading.Thread(target=webbrowser.open, args=(addresses.operator,), daemon=True).start()
+
+
 class Session:
     """One run of Phosphene, from the first process to the last.
 
@@ -141,6 +153,8 @@ class Session:
     commands : makes the children's commands from the session's folder. The worker is forked by
         the one called "zygote", if there is one and the system can do it.
     request : of a recording that begins with the session, which then ends with it.
+    guests : folders of sessions that the worker paints for, too.
+    folder : of a session that is such a guest; others make their own.
     """
 
     def __init__(
@@ -150,6 +164,8 @@ class Session:
         on_address: Callable[[Addresses], None],
         commands: Callable[[Path], Commands] = child_commands,
         request: Request | None = None,
+        guests: Sequence[Path] = (),
+        folder: Path | None = None,
     ) -> None:
         self._settings = settings
         self._say = say
@@ -160,6 +176,7 @@ class Session:
         self._recorded: dict[str, Any] = {}
         # The newest training: what was asked for, and what became of it.
         self._training: dict[str, Any] | None = None
+        self._guests, self._given_folder = guests, folder
         self._folder = Path()
         self._operator_token = secrets.token_urlsafe(24)
         self._viewer_token = "" if settings.is_loopback else secrets.token_urlsafe(24)
@@ -203,10 +220,10 @@ class Session:
             The summary cannot be written.
         """
         started = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="phosphene-", ignore_cleanup_errors=True) as name:
-            folder = self._folder = Path(name)
-            Bus.make_folder(folder)
-            write_session(folder, self._settings, self._operator_token, self._viewer_token)
+        with self._made_folder() as folder:
+            self._folder = folder
+            tokens = self._operator_token, self._viewer_token
+            write_session(folder, self._settings, *tokens, self._guests)
             with Bus(folder, "supervisor") as bus, self._ending_on_signals():
                 self._bus = bus.subscriber("telemetry", "control", depth=256)
                 try:
@@ -220,6 +237,15 @@ class Session:
                 if report := read_error(folder, "recorder"):
                     # The last samples of a recording found no room.
                     raise ChildFailedError(*report)
+
+    @contextmanager
+    def _made_folder(self) -> Iterator[Path]:
+        if self._given_folder:
+            yield self._given_folder
+            return
+        with tempfile.TemporaryDirectory(prefix="phosphene-", ignore_cleanup_errors=True) as name:
+            Bus.make_folder(Path(name))
+            yield Path(name)
 
     @contextmanager
     def _ending_on_signals(self) -> Iterator[None]:

@@ -49,6 +49,10 @@ class Settings:
         "Where EEG comes from: simulated:, lsl:name=..., brainflow:BOARD?serial_port=..., "
         "xdf:FILE?speed=2&loop=true, or file:FILE for other recordings.",
     ] = "simulated:"
+    also: Annotated[
+        tuple[str, ...],
+        "Further sources, each with a page of its own, that are painted by the same worker.",
+    ] = ()
     bundle: Annotated[
         str,
         "Folder of the model that paints; a relative path is looked for here, then beside "

@@ -9,8 +9,9 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,13 +20,14 @@ import numpy as np
 
 from acquisition.stimuli import concepts
 from app.bundle import find_bundle
-from app.bus import Bus, Subscriber
+from app.bus import Bus, Subscribers
 from app.child import begin_child
 from app.cores import worker_threads
 from app.messages import Message, pack
-from app.painter_log import DEPTH, Aimed, Event, PainterLog, Stepped, begun, digest_of
+from app.painter_log import DEPTH, Aimed, Begun, Event, PainterLog, Stepped, begun, digest_of
 from app.quiet import silence_libraries
 from models.errors import EpochShapeError
+from models.ladder import TICK
 
 TELEMETRY_PERIOD = 0.25
 
@@ -78,7 +80,12 @@ class Painter(Protocol):
     def aim(
         self, eeg: np.ndarray, is_locked: bool = True, first_sample: int | None = None
     ) -> Decoded: ...
-    def step(self, dt: float) -> Frame | None: ...
+
+
+class Painters(Protocol):
+    """Painters of several sessions (`models.painter.Painters`)."""
+
+    def step(self, dts: Sequence[float | None]) -> Sequence[Frame | None]: ...
 
 
 class Log(Protocol):
@@ -183,7 +190,7 @@ def _characters() -> dict[str, str]:
 
 
 class Worker:
-    """Paints what comes in; used by one thread.
+    """What comes in of one session, and the frames that go out; used by one thread.
 
     Parameters
     ----------
@@ -221,28 +228,33 @@ class Worker:
         # When the next frame is due, and when the last one was made if the next one follows it.
         self._t_next = -np.inf
         self._t_last: float | None = None
+        # Of the frame that is being made: the seconds since the one before, and the rung.
+        self._step = 0.0, ""
         self.inbox = Inbox()
 
-    def run(self, incoming: Subscriber, stop: threading.Event) -> None:
-        """Paint until `stop` is set."""
-        while not stop.is_set():
-            wait = IDLE
-            if self._is_moving:
-                wait = min(max(0.0, self._t_next - self._clock()), IDLE)
-            while message := incoming.receive(wait):
-                self.take_in(message)
-                wait = 0
-            self.work()
-
-    def work(self) -> None:
-        """Read the epoch that waits, and make a frame if one is due."""
+    def read(self) -> None:
+        """Read the epoch that waits."""
         # Each is read once: what was not painted of the one before gives way.
         if epoch := self.inbox.take():
             self._aim(epoch)
         if not self._is_moving:
             self._t_last = None
-        elif self._clock() >= self._t_next:
-            self._paint()
+
+    @property
+    def wait(self) -> float:
+        """Seconds until the next frame is due."""
+        return self._t_next - self._clock() if self._is_moving else np.inf
+
+    def begin_frame(self) -> float:
+        """Plan the frame after the one that is made now; seconds since the one before it."""
+        t, period = self._clock(), self._painter.period
+        # The first after a rest begins to move; after a stall it goes on, and does not leap.
+        dt = period if self._t_last is None else min(t - self._t_last, LONGEST_STEP)
+        # On a grid while it is kept; from now on where it was not, so that there is no burst.
+        self._t_next = (self._t_next if t - self._t_next < period else t) + period
+        self._t_last = t
+        self._step = dt, self._painter.rung
+        return dt
 
     @property
     def _is_moving(self) -> bool:
@@ -287,18 +299,11 @@ class Worker:
         if self._log:
             self._log.begin(began)
 
-    def _paint(self) -> None:
-        """Make a frame and publish it, with what the newest epoch says."""
-        t, period = self._clock(), self._painter.period
-        # The first after a rest begins to move; after a stall it goes on, and does not leap.
-        dt = period if self._t_last is None else min(t - self._t_last, LONGEST_STEP)
-        # On a grid while it is kept; from now on where it was not, so that there is no burst.
-        self._t_next = (self._t_next if t - self._t_next < period else t) + period
-        self._t_last = t
-        rung = self._painter.rung
-        frame, decoded = self._painter.step(dt), self._decoded
+    def show(self, frame: Frame | None) -> None:
+        """Publish the frame that was begun, with what the newest epoch says."""
+        decoded = self._decoded
         if self._log:
-            self._log.add(Stepped(dt, rung, digest_of(frame.rgb if frame else None)))
+            self._log.add(Stepped(*self._step, digest_of(frame.rgb if frame else None)))
         if frame is None or decoded is None:
             return
         t_painted = self._clock()
@@ -335,11 +340,52 @@ class Worker:
         self._send(pack("frame", header, np.ascontiguousarray(rgb).tobytes()))
 
 
-def tell(report: Report, send: Callable[[bytes], None], stop: threading.Event) -> None:
-    """Send telemetry until `stop` is set, and once more then."""
+class Room:
+    """Sessions that one worker paints for; used by one thread.
+
+    Parameters
+    ----------
+    workers : one for each session.
+    painters : theirs, in the same order.
+    """
+
+    def __init__(self, workers: Sequence[Worker], painters: Painters) -> None:
+        self._workers, self._painters = workers, painters
+
+    def run(self, incoming: Subscribers, stop: threading.Event) -> None:
+        """Paint until `stop` is set."""
+        while not stop.is_set():
+            wait = min(worker.wait for worker in self._workers)
+            for i, message in incoming.receive(min(max(0.0, wait), IDLE)):
+                self._workers[i].take_in(message)
+            self.work()
+
+    def work(self) -> None:
+        """Read the epochs that wait, and make the frames that are due."""
+        for worker in self._workers:
+            worker.read()
+        if all(worker.wait > 0 for worker in self._workers):
+            return
+        # Whose frame is due before the next tick has it now, and so shares the U-Net's calls.
+        soon = TICK if len(self._workers) > 1 else 0.0
+        dts = [w.begin_frame() if w.wait <= soon else None for w in self._workers]
+        frames = self._painters.step(dts)
+        for worker, dt, frame in zip(self._workers, dts, frames, strict=True):
+            if dt is not None:
+                worker.show(frame)
+
+
+def tell(told: Sequence[tuple[Report, Callable[[bytes], None]]], stop: threading.Event) -> None:
+    """Send telemetry until `stop` is set, and once more then.
+
+    Parameters
+    ----------
+    told : the report of each session, and what publishes there.
+    """
     while True:
         is_last = stop.is_set()
-        send(report.take(time.monotonic()))
+        for report, send in told:
+            send(report.take(time.monotonic()))
         if is_last:
             return
         stop.wait(TELEMETRY_PERIOD)
@@ -347,36 +393,49 @@ def tell(report: Report, send: Callable[[bytes], None], stop: threading.Event) -
 
 def main() -> None:
     """Run as the child process `worker`."""
-    with begin_child("worker") as child, Bus(child.folder, "worker") as bus:
+    with begin_child("worker") as child, ExitStack() as stack:
         settings = child.settings
-        report = Report(Path(settings.bundle).name)
+        folders = [child.folder, *child.guests]
+        buses = [stack.enter_context(Bus(folder, "worker")) for folder in folders]
+        reports = [Report(Path(settings.bundle).name) for _ in buses]
         ended = threading.Event()
-        teller = threading.Thread(
-            target=tell, args=(report, bus.publisher("telemetry").send, ended)
-        )
+        told = [(r, b.publisher("telemetry").send) for r, b in zip(reports, buses, strict=True)]
+        teller = threading.Thread(target=tell, args=(told, ended))
         teller.start()
         try:
             bundle = find_bundle(settings.bundle)
             # Before a recorder that waits for another worker finds this one ready.
-            events = bus.publisher("painter", DEPTH)
+            events = [bus.publisher("painter", DEPTH) for bus in buses]
             # torch takes seconds to import: telemetry says that it is coming.
-            from models.painter import open_painter
+            from models.painter import open_painters
             from models.training.report import folder_digest
 
             if not settings.debug:
                 silence_libraries()
             # Of gigabytes it takes seconds, which no epoch shall wait for.
             digest = ThreadPoolExecutor(1).submit(folder_digest, bundle)
-            painter = open_painter(
-                bundle, settings.seed, worker_threads(settings.threads), settings.device
-            )
-            log = PainterLog(
-                events.send, lambda began: begun(settings, bundle.name, digest.result(), began)
-            )
-            worker = Worker(painter, settings.seed, report, bus.publisher("frame").send, log=log)
-            incoming = bus.subscriber("epoch", "control")
-            report.set(state="ready", message="")
-            worker.run(incoming, child.stop)
+            threads = worker_threads(settings.threads)
+            painters = open_painters(bundle, len(buses), settings.seed, threads, settings.device)
+
+            def describe(began: float) -> Begun:
+                return begun(settings, bundle.name, digest.result(), began)
+
+            workers = [
+                Worker(
+                    painter,
+                    settings.seed,
+                    report,
+                    bus.publisher("frame").send,
+                    log=PainterLog(event.send, describe),
+                )
+                for painter, report, bus, event in zip(
+                    painters.painters, reports, buses, events, strict=True
+                )
+            ]
+            incoming = Subscribers([bus.subscriber("epoch", "control") for bus in buses])
+            for report in reports:
+                report.set(state="ready", message="")
+            Room(workers, painters).run(incoming, child.stop)
         finally:
             ended.set()
             teller.join()

@@ -184,8 +184,10 @@ def painter_frames(
     pipeline: EEGToImagePipeline, networks: Networks, n_sessions: int
 ) -> Callable[[], object]:
     """One tick of a group in which all sessions move."""
-    painters = [StreamPainter(pipeline, networks, 0, OneRung()) for _ in range(n_sessions)]
-    group = PainterGroup(painters, networks)
+    painters = [
+        StreamPainter(pipeline, networks, 0, OneRung(), n_sessions) for _ in range(n_sessions)
+    ]
+    group = PainterGroup(painters, networks, n_sessions)
     rng = np.random.default_rng(0)
     epochs = rng.normal(size=(2, N_CHANNELS, N_TIMES)).astype(np.float32)
     ticks = 0

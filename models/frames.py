@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -95,14 +96,16 @@ class Listener:
     def __init__(self, pipeline: EEGToImagePipeline) -> None:
         self._pipeline = pipeline
         reader = pipeline.reader
+        # Each stream's own: several may be read of one bundle.
+        self._drift = copy.deepcopy(pipeline.drift)
         has_lags = reader is not None and reader.config.n_lags > 1
         self._filter = WindowFilter(reader) if has_lags and reader is not None else None
         self.restart()
 
     def restart(self) -> None:
         """Forget every epoch."""
-        if self._pipeline.drift is not None:
-            self._pipeline.drift.restart()
+        if self._drift is not None:
+            self._drift.restart()
         if self._filter:
             self._filter.restart()
 
@@ -129,7 +132,7 @@ class Listener:
         """
         begun = time.perf_counter()
         pipeline = self._pipeline
-        follower, drift = pipeline.drift, None
+        follower, drift = self._drift, None
         if follower is not None:
             eeg = follower.follow(eeg, is_locked)
             drift = follower.amount, float(follower.config.usual)

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -74,7 +74,7 @@ class StreamPainter:
     Parameters
     ----------
     pipeline : the bundle, with diffusers' `LCMScheduler`.
-    networks : that compute, one picture a call.
+    networks : that compute, `n_rows` a call.
     seed : of the noise.
     ladder : chooses how much is painted.
     """
@@ -85,8 +85,9 @@ class StreamPainter:
         networks: Networks,
         seed: int = 0,
         ladder: Ladder | None = None,
+        n_rows: int = 1,
     ) -> None:
-        self._pipeline, self._networks = pipeline, networks
+        self._pipeline, self._networks, self._n_rows = pipeline, networks, n_rows
         self._ladder = ladder or Ladder()
         self._consistency = ConsistencyFunction(pipeline.scheduler).to(pipeline.unet.device)
         self._noise = fixed_noise(pipeline, seed)[0].to(pipeline.unet.device)
@@ -147,9 +148,7 @@ class StreamPainter:
         """The next frame; see `models.frames.Painter`."""
         if not self.is_moving:
             return None
-        begun = time.perf_counter()
-        [n_calls] = answer([self.ask(dt)], self._networks.predict, 1)
-        return self.finish(n_calls, time.perf_counter() - begun)
+        return PainterGroup([self], self._networks, self._n_rows).step([dt])[0]
 
     def ask(self, dt: float) -> Moving:
         """Ask for what the next frame takes, `dt` seconds after the one before."""
@@ -159,19 +158,20 @@ class StreamPainter:
         dt, self._dt = self._dt, 0.0
         return (yield from self._move(self._ladder.rung, dt))
 
-    def finish(self, n_calls: int, in_calls: float) -> Frame:
-        """The frame whose calls were answered.
+    def finish(self) -> tuple[np.ndarray, State]:
+        """The frame whose calls were answered: (H, W, 3) uint8, and how it was made."""
+        latents, state = self._queue.popleft()
+        return self._networks.decode(latents), state
+
+    def took(self, n_calls: int, in_calls: float, in_decoding: float) -> None:
+        """Learn how long the frame took, and those of others that were painted with it.
 
         Parameters
         ----------
-        n_calls, in_calls : of the U-Net, and the seconds that they took.
+        n_calls : of the U-Net for this frame.
+        in_calls, in_decoding : seconds for all of them.
         """
-        begun = time.perf_counter()
-        latents, state = self._queue.popleft()
-        rgb = self._networks.decode(latents)
-        in_decoding = time.perf_counter() - begun
         self._ladder.took(n_calls, in_calls, in_decoding)
-        return Frame(rgb, state, 1e3 * (in_calls + in_decoding))
 
     def _move(self, rung: Rung, dt: float) -> Moving:
         """Queue the next frame, or two; how often the U-Net was called."""
@@ -251,7 +251,6 @@ def answer(
 
     Parameters
     ----------
-    asking : `n_rows` at most.
     predict : the networks', of `n_rows` rows; those that nobody asks for are computed in vain.
 
     Returns
@@ -269,36 +268,29 @@ def answer(
                 waiting[i] = asking[i].send(predicted)  # type: ignore[arg-type]
             except StopIteration as end:
                 counts[i] = end.value
-        calls = list(waiting.values())
-        if not calls:
-            break
-        rows = calls + calls[:1] * (n_rows - len(calls))
-        out = predict(
-            torch.cat([c.latents for c in rows]),
-            torch.cat([c.t for c in rows]),
-            torch.cat([c.context for c in rows]),
-            torch.cat([c.time_embedding for c in rows]),
-        )
-        sent = {i: out[row : row + 1] for row, i in enumerate(waiting)}
+        sent = {}
+        ids = list(waiting)
+        for first in range(0, len(ids), n_rows):
+            some = ids[first : first + n_rows]
+            calls = [waiting[i] for i in some]
+            calls += calls[:1] * (n_rows - len(calls))
+            out = predict(
+                torch.cat([c.latents for c in calls]),
+                torch.cat([c.t for c in calls]),
+                torch.cat([c.context for c in calls]),
+                torch.cat([c.time_embedding for c in calls]),
+            )
+            sent |= {i: out[row : row + 1] for row, i in enumerate(some)}
     return counts
 
 
-class PainterGroup:
-    """Painters of several sessions that share the calls of one U-Net.
+class Painters(Protocol):
+    """Painters of several sessions, of one bundle; used by one thread."""
 
-    At every tick those that are due are painted together, and nobody waits for another: who has
-    nothing to paint then takes part in the next.
+    @property
+    def painters(self) -> Sequence[Painter]:
+        """One for each session."""
 
-    Parameters
-    ----------
-    painters : one for each session, of the same pipeline.
-    networks : that compute as many rows a call.
-    """
-
-    def __init__(self, painters: Sequence[StreamPainter], networks: Networks) -> None:
-        self._painters, self._networks = painters, networks
-
-    @torch.inference_mode()
     def step(self, dts: Sequence[float | None]) -> list[Frame | None]:
         """The next frame of each session.
 
@@ -310,18 +302,55 @@ class PainterGroup:
         -------
         a frame for each; None where none was due or the last is held.
         """
+
+
+class OneByOne:
+    """`Painters` that paint one after the other."""
+
+    def __init__(self, painters: Sequence[Painter]) -> None:
+        self.painters = painters
+
+    def step(self, dts: Sequence[float | None]) -> list[Frame | None]:
+        """The next frame of each session; see `Painters`."""
+        pairs = zip(self.painters, dts, strict=True)
+        return [None if dt is None else painter.step(dt) for painter, dt in pairs]
+
+
+class PainterGroup:
+    """`Painters` that share the calls of one U-Net.
+
+    At every tick those that are due are painted together, and nobody waits for another: who has
+    nothing to paint then takes part in the next.
+
+    Parameters
+    ----------
+    painters : one for each session, of the same networks.
+    networks : that compute `n_rows` a call.
+    """
+
+    def __init__(
+        self, painters: Sequence[StreamPainter], networks: Networks, n_rows: int = 1
+    ) -> None:
+        self.painters, self._networks, self._n_rows = painters, networks, n_rows
+
+    @torch.inference_mode()
+    def step(self, dts: Sequence[float | None]) -> list[Frame | None]:
+        """The next frame of each session; see `Painters`."""
         due = [
             (i, dt)
-            for i, (painter, dt) in enumerate(zip(self._painters, dts, strict=True))
+            for i, (painter, dt) in enumerate(zip(self.painters, dts, strict=True))
             if dt is not None and painter.is_moving
         ]
         begun = time.perf_counter()
-        asking = [self._painters[i].ask(dt) for i, dt in due]
-        counts = answer(asking, self._networks.predict, len(self._painters))
-        in_calls = time.perf_counter() - begun
-        frames: list[Frame | None] = [None] * len(self._painters)
-        for (i, _), n_calls in zip(due, counts, strict=True):
-            frames[i] = self._painters[i].finish(n_calls, in_calls)
+        asking = [self.painters[i].ask(dt) for i, dt in due]
+        counts = answer(asking, self._networks.predict, self._n_rows)
+        called = time.perf_counter()
+        finished = [self.painters[i].finish() for i, _ in due]
+        in_calls, in_decoding = called - begun, time.perf_counter() - called
+        frames: list[Frame | None] = [None] * len(self.painters)
+        for (i, _), n_calls, (rgb, state) in zip(due, counts, finished, strict=True):
+            self.painters[i].took(n_calls, in_calls, in_decoding)
+            frames[i] = Frame(rgb, state, 1e3 * (in_calls + in_decoding))
         return frames
 
 
@@ -351,16 +380,29 @@ def open_painter(
     device: str = "auto",
     ladder: Ladder | None = None,
 ) -> Painter:
+    """Load a bundle for the live painting of one session; see `open_painters`."""
+    return open_painters(folder, 1, seed, threads, device, ladder).painters[0]
+
+
+def open_painters(
+    folder: Path | str,
+    n: int,
+    seed: int = 0,
+    threads: int = 1,
+    device: str = "auto",
+    ladder: Ladder | None = None,
+) -> Painters:
     """Load a bundle for live painting, and paint once, so that the first frame is fast.
 
     Parameters
     ----------
+    n : sessions that are painted for.
     folder, seed, threads, device : see `KeyframePainter.from_bundle`.
     ladder : chooses how much is painted, if it is not to be measured.
 
     Returns
     -------
-    a `StreamPainter` for a distilled bundle, else a `KeyframePainter`.
+    a `StreamPainter` for each, of a distilled bundle, else a `KeyframePainter`.
 
     Raises
     ------
@@ -369,25 +411,32 @@ def open_painter(
     """
     keyframes = KeyframePainter.from_bundle(folder, seed, threads, device)
     pipeline = keyframes.pipeline
+    steps, guidance = keyframes.num_inference_steps, keyframes.guidance_scale
     try:
-        is_distilled = isinstance(pipeline.scheduler, LCMScheduler)
-        n = 1 if is_distilled or keyframes.guidance_scale <= 1 else 2
-        networks = open_networks(pipeline, n, threads)
-        steps, guidance = keyframes.num_inference_steps, keyframes.guidance_scale
-        painters: list[Painter] = [
-            StreamPainter(pipeline, networks, seed, chooses)
-            if is_distilled
-            else KeyframePainter(pipeline, seed, steps, guidance, networks)
-            for chooses in (None, ladder)
-        ]
-        # One of them, so that the other has seen nothing.
+        if isinstance(pipeline.scheduler, LCMScheduler):
+            # On a CPU rows that nobody asks for would cost as much as others.
+            n_rows = 1 if pipeline.device.type == "cpu" else n
+            networks = open_networks(pipeline, n_rows, threads)
+            streams = [
+                StreamPainter(pipeline, networks, seed, chooses, n_rows)
+                for chooses in [None, *[ladder] * n]
+            ]
+            warm: Painter = streams[0]
+            painters: Painters = PainterGroup(streams[1:], networks, n_rows)
+        else:
+            networks = open_networks(pipeline, 1 if guidance <= 1 else 2, threads)
+            warm, *others = [
+                KeyframePainter(pipeline, seed, steps, guidance, networks) for _ in range(1 + n)
+            ]
+            painters = OneByOne(others)
+        # One more than there are sessions, so that theirs have seen nothing.
         config = pipeline.eeg_encoder.config
-        painters[0].aim(np.zeros((config.in_channels, config.n_times), np.float32))
-        painters[0].step(0.0)
+        warm.aim(np.zeros((config.in_channels, config.n_times), np.float32))
+        warm.step(0.0)
     # torch, diffusers and OpenVINO raise whatever their inner libraries do.
     except Exception as error:
         raise BundleError(
             f"The bundle loads but cannot paint ({first_line(error)}). Its parts do not fit "
             "each other or this device; give another with --bundle."
         ) from error
-    return painters[1]
+    return painters

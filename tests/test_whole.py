@@ -112,13 +112,17 @@ class Session:
         self.process = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
+        self.viewer = self.next_viewer()
+
+    def next_viewer(self) -> Viewer:
+        """Who watches the page that is told of next."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         found = re.search(r"http://(127\.0\.0\.1:\d+)/", line)
         if not found:
             _, errors = self.process.communicate(timeout=PATIENCE)
             pytest.fail(f"no address in {line!r}: {errors}")
-        self.viewer = Viewer(f"ws://{found.group(1)}/ws")
+        return Viewer(f"ws://{found.group(1)}/ws")
 
     def children(self) -> dict[str, int]:
         """Process numbers by role."""
@@ -133,6 +137,7 @@ class Session:
             "app.worker": "worker",
             "app.server": "server",
             "app.zygote": "zygote",
+            "app.guest": "guest",
         }
         found = {}
         for line in listing.splitlines():
@@ -211,15 +216,40 @@ def test_children_that_are_killed_come_back_and_the_page_is_told(
     assert summary["latency_ms"]["painted"]["p50"] < summary["latency_ms"]["drawn"]["p50"]
 
 
+def test_sessions_share_a_worker_and_end_together(
+    bundle: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    arguments = ("--source", "simulated:?seed=1", "--also", "brainflow:synthetic")
+    with Session(environment, tmp_path / "s.json", *arguments, "--bundle", str(bundle)) as session:
+        viewers = [session.viewer, session.next_viewer()]
+        try:
+            for viewer in viewers:
+                viewer.sees_new_pictures()
+            # Each page is of its own source, and so of its own epochs.
+            sources = [viewer.states[-1]["source"] for viewer in viewers]
+            assert sorted("ynthetic" in source for source in sources) == [False, True], sources
+            first, second = ({f["t_eeg"] for f in viewer.frames} for viewer in viewers)
+            assert not first & second
+            children = session.children()
+            os.kill(children["worker"], signal.SIGKILL)
+            for viewer in viewers:
+                viewer.sees_new_pictures()
+            assert session.children()["guest"] == children["guest"]
+            session.end()
+            wait_for(lambda: not is_alive(children["guest"]), "the guest to end")
+        finally:
+            viewers[1].close()
+
+
 def test_nothing_is_left_behind_when_the_supervisor_is_killed(
     bundle: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    arguments = ("--source", "simulated:", "--bundle", str(bundle))
+    arguments = ("--source", "simulated:", "--also", "simulated:", "--bundle", str(bundle))
     with Session(environment, tmp_path / "summary.json", *arguments) as session:
         # A zygote that still imports forks later.
         first = "zygote" if sys.platform == "linux" else "worker"
         children = session.children()
-        assert set(children) == {"acquisition", first, "server"}
+        assert set(children) == {"acquisition", first, "server", "guest"}
         session.process.kill()
         wait_for(lambda: not any(map(is_alive, children.values())), "all to be gone", 15.0)
 

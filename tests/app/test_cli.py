@@ -35,7 +35,7 @@ def sessions(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     ran: list[Settings] = []
 
     class Fake:
-        def __init__(self, settings: Settings, say: object, on_address: object) -> None:
+        def __init__(self, settings: Settings, *_: object, **__: object) -> None:
             ran.append(settings)
 
         def run(self) -> None:
@@ -298,7 +298,7 @@ def test_bad_input_in_a_child_ends_serve_with_its_sentence(bundle: Path, tmp_pat
         "from app.cli import main\n"
         "made = app.session.child_commands\n"
         "app.session.Session.__init__.__defaults__ = (\n"
-        "    lambda folder: {'acquisition': made(folder)['acquisition']}, None)\n"
+        "    lambda folder: {'acquisition': made(folder)['acquisition']}, None, (), None)\n"
         f"sys.argv = ['phosphene', 'serve', '--port', '0', '--bundle', {str(bundle)!r},\n"
         "            '--source', sys.argv[1]]\n"
         "main()\n"

@@ -9,7 +9,8 @@ import pytest
 from app.flash_guard import FlashGuard
 from app.hub import RATE, Hub
 from app.messages import unpack
-from app.worker import Report, Worker
+from app.worker import Report, Room, Worker
+from models.painter import OneByOne
 from tests.app.test_worker import FakeDecoded, FakeFrame, epoch
 
 HOP = 0.25
@@ -73,7 +74,9 @@ class World:
         self._t_epoch, self._n, self._t_tick = self.t, 0, 0.0
         self._arrived: list[tuple[float, int]] = []
         self.report = Report("a bundle")
-        self.worker = Worker(TimedPainter(self), 0, self.report, self._send, lambda: self.worker_t)
+        painter = TimedPainter(self)
+        self.worker = Worker(painter, 0, self.report, self._send, lambda: self.worker_t)
+        self.room = Room([self.worker], OneByOne([painter]))
         self.hub = Hub(FlashGuard(), lambda: self.t)
         self.slot = self.hub.join(lambda: None)
 
@@ -112,7 +115,7 @@ class World:
         for t_last in here:
             self._n += 1
             self.worker.take_in(epoch(self._n, t_last=t_last))
-        self.worker.work()
+        self.room.work()
 
     def _serve(self) -> None:
         here = [message for t, message in self._frames if t <= self.t]

@@ -40,11 +40,11 @@ from app.recorder import Recorder, Request
 from app.render import render
 from app.session import Commands, Session, child_commands
 from app.settings import Settings
-from app.worker import Report, Worker
+from app.worker import Report, Room, Worker
 from models.errors import BundleError
 from models.frames import Painter
 from models.ladder import RUNGS, Ladder, Rung
-from models.painter import StreamPainter, open_painter
+from models.painter import OneByOne, StreamPainter, open_painter
 from models.training.report import folder_digest
 from tests.tiny_bundle import make_distilled_bundle
 
@@ -125,6 +125,7 @@ class Live:
         )
         report = Report("tiny")
         self._worker = Worker(painter, 0, report, self._take_frame, lambda: self.t, log)
+        self._room = Room([self._worker], OneByOne([painter]))
 
     def begin_acquisition(self) -> None:
         self.t += 0.01
@@ -169,7 +170,7 @@ class Live:
         """The painter paints while the source waits."""
         end = self.t + seconds
         while self.t < end:
-            self._worker.work()
+            self._room.work()
             self.t = min(end, self.t + float(self._rng.uniform(0.03, 0.12)))
 
     def _send(self, topic: str, message: bytes) -> None:

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.bus import Bus
+from app.bus import Bus, Subscribers
 from app.child import read_error, write_session
 from app.errors import ExitCode
 from app.messages import pack, unpack
 from app.settings import Settings
-from app.worker import LONGEST_STEP, MOST_WAITING, Inbox, Report, Worker, tell
+from app.worker import LONGEST_STEP, MOST_WAITING, Inbox, Report, Room, Worker, tell
 from models.errors import EpochShapeError
+from models.painter import OneByOne
 
 N_CHANNELS, N_TIMES = 4, 16
 
@@ -74,6 +75,18 @@ class FakePainter:
         return FakeFrame(np.full((2, 3, 3), abs(float(self.seen[-1].mean())), np.uint8), state)
 
 
+class Alone(OneByOne):
+    """Keeps which were due together."""
+
+    def __init__(self, painters):
+        super().__init__(painters)
+        self.due = []
+
+    def step(self, dts):
+        self.due.append([dt is not None for dt in dts])
+        return super().step(dts)
+
+
 def epoch(
     number=1, kind="sliding", *, value=7.0, t_last=50.0, shape=(N_CHANNELS, N_TIMES), began=1.0
 ):
@@ -98,13 +111,14 @@ class Bench:
         self.sent = []
         self.t = 50.25
         self.worker = Worker(self.painter, 3, self.report, self._send, clock=lambda: self.t)
+        self.room = Room([self.worker], Alone([self.painter]))
 
     def _send(self, message):
         self.sent.append(unpack(message))
 
     def paint(self, message):
         self.worker.take_in(message)
-        self.worker.work()
+        self.room.work()
 
     def telemetry(self):
         return unpack(self.report.take(60.0)).header
@@ -242,7 +256,7 @@ def test_frames_follow_on_a_grid_and_each_epoch_is_used_once():
     bench.paint(epoch(1, t_last=50.0))
     for t in (50.30, 50.36, 50.44, 50.46, 50.56, 50.9):
         bench.t = t
-        bench.worker.work()
+        bench.room.work()
     assert [frame.header["t_painted"] for frame in bench.sent] == [50.25, 50.36, 50.46, 50.56]
     assert bench.painter.steps == pytest.approx([0.1, 0.11, 0.1, 0.1])
     states = [frame.header["state"] for frame in bench.sent]
@@ -257,13 +271,13 @@ def test_after_a_rest_it_begins_to_move_and_does_not_leap():
     bench.paint(epoch(1))
     for t in (50.35, 50.45, 70.0):
         bench.t = t
-        bench.worker.work()
+        bench.room.work()
     bench.paint(epoch(2, t_last=69.9))
     assert bench.painter.steps == pytest.approx([0.1, 0.1, 0.1])
-    bench.worker.work()
+    bench.room.work()
     assert len(bench.painter.steps) == 3, "the next one is due a period later"
     bench.t = 70.1
-    bench.worker.work()
+    bench.room.work()
     assert len(bench.painter.steps) == 4
 
 
@@ -272,7 +286,7 @@ def test_after_a_stall_there_is_one_frame_and_no_burst():
     bench.paint(epoch(1))
     bench.t = 60.0
     for _ in range(5):
-        bench.worker.work()
+        bench.room.work()
     assert bench.painter.steps == pytest.approx([0.1, LONGEST_STEP])
 
 
@@ -283,7 +297,7 @@ def test_an_epoch_that_comes_on_the_way_turns_it(bench):
     bench.paint(epoch(2, value=9.0, t_last=50.2))
     assert len(bench.sent) == 1, "not before it is due"
     bench.t = 50.35
-    bench.worker.work()
+    bench.room.work()
     last = bench.sent[-1]
     assert (last.header["epoch"], bytes(last.payload)[:1]) == (2, bytes([9]))
     assert bench.telemetry()["painted_ms"] == [250.0, 150.0]
@@ -301,7 +315,7 @@ def test_a_log_is_told_of_all_and_a_painter_begins_with_its_epochs():
     bench.paint(epoch(1))
     for t in (50.36, 50.5, 50.6):
         bench.t = t
-        bench.worker.work()
+        bench.room.work()
     began, aimed, first, second = log
     assert (began, aimed.first_sample) == (1.0, 0)
     assert (first.dt, second.dt) == (0.1, pytest.approx(0.11))
@@ -314,6 +328,60 @@ def test_a_log_is_told_of_all_and_a_painter_begins_with_its_epochs():
     assert log[-3:-1] == [2.0, aimed]
     assert log[-1].dt == 0.1
     assert bench.sent[-1].header["epoch"] == 3
+
+
+# Several sessions
+
+
+def room(*painters):
+    """A bench for each painter, and the room that they are in."""
+    benches = [Bench(painter) for painter in painters]
+    painters = Alone(painters)
+    return benches, Room([bench.worker for bench in benches], painters), painters
+
+
+def test_sessions_are_painted_together_and_each_sees_its_own():
+    benches, together, painters = room(*(FakePainter(n_frames=9, period=0.1) for _ in range(3)))
+    for bench, value in zip(benches[:2], (7.0, 9.0), strict=True):
+        bench.worker.take_in(epoch(int(value), value=value))
+    together.work()
+    assert painters.due == [[True, True, False]]
+    for bench, value in zip(benches[:2], (7, 9), strict=True):
+        (frame,) = bench.sent
+        assert (frame.header["epoch"], bytes(frame.payload)[:1]) == (value, bytes([value]))
+    assert benches[2].sent == []
+
+
+def test_whose_frame_is_due_within_a_tick_has_it_with_the_others():
+    benches, together, painters = room(*(FakePainter(n_frames=99, period=0.1) for _ in range(2)))
+
+    def at(t):
+        for bench in benches:
+            bench.t = t
+        together.work()
+
+    benches[0].worker.take_in(epoch())
+    at(50.0)
+    benches[1].worker.take_in(epoch())
+    at(50.02)
+    painters.due.clear()
+    for i in range(200):
+        at(50.03 + 0.01 * i)
+    assert painters.due == [[True, True]] * len(painters.due)
+    # On the first one's grid, and the other's frames go on as long as they are apart.
+    assert len(painters.due) == pytest.approx(20, abs=1)
+    assert painters.painters[1].steps[2:] == pytest.approx(
+        [0.1] * (len(painters.due) - 1), abs=0.011
+    )
+
+
+def test_one_session_is_paused_alone():
+    benches, together, painters = room(*(FakePainter(n_frames=9, period=0.1) for _ in range(2)))
+    for bench in benches:
+        bench.worker.take_in(epoch())
+    benches[0].worker.take_in(control("pause"))
+    together.work()
+    assert painters.due == [[False, True]]
 
 
 # Orders
@@ -340,7 +408,7 @@ def test_a_picture_on_its_way_stands_still_while_paused():
     bench.paint(control("pause"))
     for _ in range(5):
         bench.t += 0.2
-        bench.worker.work()
+        bench.room.work()
     assert len(bench.sent) == 1
     bench.paint(control("resume"))
     assert len(bench.sent) == 2
@@ -369,8 +437,8 @@ def test_one_thread_paints_what_comes_over_the_bus(tmp_path, bench):
     Bus.make_folder(tmp_path / "bus")
     with Bus(tmp_path / "bus", "acquisition") as acquisition, Bus(tmp_path / "bus", "worker") as me:
         epochs, stop = acquisition.publisher("epoch"), threading.Event()
-        args = (me.subscriber("epoch", "control"), stop)
-        thread = threading.Thread(target=bench.worker.run, args=args, name="painting")
+        args = (Subscribers([me.subscriber("epoch", "control")]), stop)
+        thread = threading.Thread(target=bench.room.run, args=args, name="painting")
         thread.start()
         try:
             deadline = time.monotonic() + 5
@@ -386,7 +454,7 @@ def test_one_thread_paints_what_comes_over_the_bus(tmp_path, bench):
 
 def test_telemetry_goes_on_while_a_bundle_loads_and_has_last_words():
     report, stop, sent = Report("a bundle"), threading.Event(), []
-    thread = threading.Thread(target=tell, args=(report, sent.append, stop))
+    thread = threading.Thread(target=tell, args=([(report, sent.append)], stop))
     thread.start()
     report.painted()
     report.used(5.0)

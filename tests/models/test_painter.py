@@ -295,7 +295,7 @@ def test_sessions_that_share_calls_paint_what_each_paints_alone(
     alone = [make(rung)[0] for rung in rungs]
     together = [make(rung)[0] for rung in rungs]
     networks = Rows(pipeline)
-    group = PainterGroup(together, networks)
+    group = PainterGroup(together, networks, 3)
     compared = 0
     for tick in range(24):
         for i in range(3):
