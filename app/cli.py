@@ -304,6 +304,9 @@ def ablate(
     unlabelled: Annotated[
         Path | None, typer.Option(help="Prepared set for pre-training, if not the same.")
     ] = None,
+    test: Annotated[
+        Path | None, typer.Option(help="Prepared set that is scored, in place of held-out trials.")
+    ] = None,
 ) -> None:
     """Train and score the variants of the paper's Table 2, several seeds each.
 
@@ -312,7 +315,8 @@ def ablate(
     from app.evaluation import named_classifier
     from models.training.ablate import ablate
 
-    print(ablate(prepared, out, config, named_classifier(classifier), unlabelled, say))
+    named = named_classifier(classifier)
+    print(ablate(prepared, out, config, named, unlabelled, test, say))
 
 
 @app.command()

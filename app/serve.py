@@ -12,7 +12,7 @@ from pathlib import Path
 from acquisition.errors import SourceNotFoundError
 from app.bundle import find_bundle, read_epoch_spec
 from app.errors import AddressError, SettingsError
-from app.guests import Guests
+from app.guests import guests
 from app.recorder import Request
 from app.session import Addresses, Commands, Session, announce, child_commands
 from app.settings import DEFAULTS, Settings
@@ -83,6 +83,14 @@ def _free_port(settings: Settings, may_take_another_port: bool, say: Callable[[s
     return port
 
 
+def _free_ports(host: str, n: int) -> list[int]:
+    """Different ones that are free, none of which was asked for."""
+    ports: set[int] = set()
+    while len(ports) < n:
+        ports.add(listen_once(host, 0))
+    return list(ports)
+
+
 def recording_commands(folder: Path) -> Commands:
     """Of a session that only records."""
     every = child_commands(folder)
@@ -147,6 +155,11 @@ def serve(
             "--in-container is for a Docker or Podman container; this is none, and whoever is on "
             "the network could change the session. Leave it out, or see --allow-remote."
         )
+    if settings.in_container and settings.also:
+        raise SettingsError(
+            "Of a container one port is published, and --also needs one for each further source. "
+            "Run a container for each instead."
+        )
     for source in (settings.source, *settings.also):
         parse_source(source)
     bundle = find_bundle(settings.bundle)
@@ -164,17 +177,16 @@ def serve(
 
     warn(Path(settings.recordings), datetime.now(UTC).date(), say)
     # Summary and marker outlet are of the first.
-    guests = [
-        settings.with_values(
-            source=source, also=(), summary="", marker_outlet="", port=listen_once(host, 0)
-        )
-        for host in [settings.listen_host]
-        for source in settings.also
+    alike = settings.with_values(also=(), summary="", marker_outlet="")
+    ports = _free_ports(settings.listen_host, len(settings.also))
+    others = [
+        alike.with_values(source=source, port=port)
+        for source, port in zip(settings.also, ports, strict=True)
     ]
 
     def on_address(addresses: Addresses) -> None:
         announce(settings, addresses)
         say("Ctrl-C ends it.")
 
-    with Guests(guests) as others:
-        Session(settings, say, on_address, guests=others.folders).run()
+    with guests(others) as folders:
+        Session(settings, say, on_address, guests=folders).run()

@@ -15,15 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from models.errors import TrainingError
 from models.pipeline import load_bundle
+from models.training.align import train as train_alignment
 from models.training.bundle import read_held_out
 from models.training.config import AblateConfig, FinetuneConfig, PretrainConfig
 from models.training.evaluate import evaluate
 from models.training.finetune import finetune
 from models.training.prepared import PreparedSet
+from models.training.presets import build_encoder
 from models.training.pretrain import pretrain
+from models.training.scale_config import AlignConfig
 from models.training.scorers import Classifier, NotMeasured, Scorers
 from models.training.trials import Options
 
@@ -137,6 +141,7 @@ def run_variant(
     variant: Variant,
     seed: int,
     classifier: Classifier,
+    test: Path | None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Train and score a variant with one seed, or read what was found before."""
@@ -150,8 +155,13 @@ def run_variant(
     trained, tuned = stage_configs(config, variant, seed, encoder)
     if trained:
         pretrain(unlabelled, encoder, trained, None, say)
+    if config.align_steps:
+        told = f"mask{variant.mask_ratio}-mlp{variant.mlp_ratio:g}-clip{tuned.clip_weight:g}"
+        tuned = replace(tuned, encoder=str(out / f"aligned-{told}-seed{seed}"))
+        start = encoder if trained or config.encoder else random_encoder(prepared, out, tuned)
+        align(prepared, Path(tuned.encoder), config, tuned, start, say)
     finetune(prepared, folder, tuned, say, out / "cache")
-    data = PreparedSet(prepared)
+    data = PreparedSet(test or prepared)
     bundle = folder / "bundle"
     options = Options(
         tuned.sampler_steps,
@@ -159,7 +169,7 @@ def run_variant(
         epochs="sliding" if tuned.epochs == "sliding" else "marker-locked",
         limit=config.trials,
         seed=seed,
-        held_out=read_held_out(bundle, data),
+        held_out=None if test else read_held_out(bundle, data),
     )
     nothing = NotMeasured("not part of the ablation")
     scorers = Scorers(classifier, nothing, nothing)
@@ -178,6 +188,36 @@ def run_variant(
     partial.write_text(json.dumps(found, indent=2), encoding="utf-8")
     partial.replace(result)
     return found
+
+
+def random_encoder(prepared: Path, out: Path, tuned: FinetuneConfig) -> Path:
+    """Folder of an encoder with random weights, which variants without pre-training share."""
+    folder = out / f"random-seed{tuned.seed}"
+    torch.manual_seed(tuned.seed)
+    encoder = build_encoder(tuned.preset, *PreparedSet(prepared).epochs().shape("eeg"))
+    encoder.save_pretrained(folder / "eeg_encoder")
+    return folder
+
+
+def align(
+    prepared: Path,
+    out: Path,
+    config: AblateConfig,
+    tuned: FinetuneConfig,
+    start: Path,
+    say: Callable[[str], None],
+) -> None:
+    """Align an encoder as a variant's fine-tuning goes on; those that align alike share it."""
+    aligned = AlignConfig(
+        steps=config.align_steps,
+        batch=config.align_batch,
+        lr=config.align_lr,
+        warmup=config.warmup,
+        precision=config.precision,
+        clip_weight=tuned.clip_weight,
+        seed=tuned.seed,
+    )
+    train_alignment(prepared, out, aligned, Path(config.clip), start, say=say)
 
 
 def over_seeds(scores: list[dict[str, float]]) -> tuple[float, float, float]:
@@ -224,6 +264,7 @@ def ablate(
     config: AblateConfig,
     classifier: Classifier,
     unlabelled: Path | None = None,
+    test: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> str:
     """Run the variants and write `ablation.json` and `ablation.md`; returns the table.
@@ -236,11 +277,17 @@ def ablate(
     unlabelled : set for pre-training; by default the same, of which held-out trials are then
         seen there without their labels.
     classifier : names the pictures.
+    test : set of other trials, on which all variants are scored instead.
 
     Raises
     ------
     TrainingError, PreparedSetError, ScorerError
     """
+    if config.align_steps and not test:
+        raise TrainingError(
+            "Alignment reads all of a set, also what fine-tuning then holds out. Give --test "
+            "another prepared set to score, or --align-steps 0."
+        )
     variants = choose_variants(config.variants, bool(config.encoder))
     data = PreparedSet(prepared)
     rows: list[dict[str, Any]] = []
@@ -248,7 +295,7 @@ def ablate(
     for variant in variants:
         found = [
             run_variant(
-                prepared, unlabelled or prepared, out, config, variant, seed, classifier, say
+                prepared, unlabelled or prepared, out, config, variant, seed, classifier, test, say
             )
             for seed in range(config.seed, config.seed + config.n_seeds)
         ]

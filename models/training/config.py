@@ -267,10 +267,19 @@ class AblateConfig(FinetuneConfig):
     pretrain_steps: Annotated[int, "Optimiser steps of pre-training."] = 20000
     pretrain_batch: Annotated[int, "Rows of a step of pre-training."] = 100
     pretrain_lr: Annotated[float, "Highest learning rate of pre-training."] = 2.5e-4
+    align_steps: Annotated[
+        int,
+        "Optimiser steps of an alignment before fine-tuning, as the scale model has; 0: none. It "
+        "reads all of the set, so that --test has to be another.",
+    ] = 0
+    align_batch: Annotated[int, "Rows of a step of alignment."] = 128
+    align_lr: Annotated[float, "Highest learning rate of alignment."] = 1e-3
 
     def __post_init__(self) -> None:
         FinetuneConfig.__post_init__(self)
-        for name in ("n_seeds", "pretrain_steps", "pretrain_batch"):
+        for name in ("n_seeds", "pretrain_steps", "pretrain_batch", "align_batch"):
             self._check(name, getattr(self, name) >= 1, "a number from 1 upwards")
-        self._check("trials", self.trials >= 0, "a number from 0 upwards")
-        self._check("pretrain_lr", self.pretrain_lr > 0, "a number above 0")
+        for name in ("trials", "align_steps"):
+            self._check(name, getattr(self, name) >= 0, "a number from 0 upwards")
+        for name in ("pretrain_lr", "align_lr"):
+            self._check(name, getattr(self, name) > 0, "a number above 0")

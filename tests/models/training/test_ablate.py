@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from models.errors import TrainingError
 from models.training import ablate as module
 from models.training.ablate import VARIANTS, ablate, choose_variants, over_seeds, stage_configs
 from models.training.config import AblateConfig
+from models.training.scale_config import AlignConfig
 from tests.models.training.made_sets import COLOURS, NAMES, make_base, make_clip, make_prepared_set
 
 
@@ -166,3 +168,30 @@ def test_the_interval_is_wider_where_seeds_differ() -> None:
 def test_an_unknown_variant_is_named() -> None:
     with pytest.raises(TrainingError, match=r"no variant 'without eeg'\. Choose from: full;"):
         choose_variants("full; without eeg")
+
+
+def test_alignment_stands_between_where_it_is_asked_for(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(config(folder, "full; without MSM; without CLIP"), align_steps=5, n_seeds=1)
+    with pytest.raises(TrainingError, match="Give --test another"):
+        ablate(folder / "set", tmp_path, settings, ByColour())
+    told: dict[str, tuple[str, float, int]] = {}
+
+    def aligned(
+        prepared: Path, out: Path, how: AlignConfig, clip: Path, start: Path, say: object
+    ) -> None:
+        assert (prepared, clip, how.steps) == (folder / "set", folder / "clip", 5)
+        told[out.name] = start.name, how.clip_weight, how.seed
+        shutil.copytree(start / "eeg_encoder", out / "eeg_encoder")
+
+    monkeypatch.setattr(module, "train_alignment", aligned)
+    test = make_prepared_set(tmp_path / "test", 12, seed=5)
+    ablate(folder / "set", tmp_path / "out", settings, ByColour(), test=test)
+    assert told == {
+        "aligned-mask0.75-mlp0-clip1-seed0": ("msm-mask0.75-mlp0-seed0", 1.0, 0),
+        "aligned-maskNone-mlp0-clip1-seed0": ("random-seed0", 1.0, 0),
+        "aligned-mask0.75-mlp0-clip0-seed0": ("msm-mask0.75-mlp0-seed0", 0.0, 0),
+    }
+    scores = json.loads((tmp_path / "out" / "full-seed0" / "scores.json").read_text())
+    assert scores["painted"]["scores"]["EEG"]["n"] == 12
