@@ -69,10 +69,12 @@ class IdealObserver:
         a viewing, and the observer averages over where.
     n_draws : pictures, latencies and amplitudes drawn for each concept.
     seed : of the draws.
+    n_before : samples before a sliding window that it remembers, and that its epochs begin with.
+        As many as a viewing is longer than the window, and it has seen the picture appear.
 
     Attributes
     ----------
-    spec : of the epochs that `posterior` takes: in microvolts.
+    spec : of the epochs that `posterior` takes: in microvolts, `n_before` samples longer.
 
     Raises
     ------
@@ -87,8 +89,10 @@ class IdealObserver:
         kind: EpochKind = "marker-locked",
         n_draws: int = N_DRAWS,
         seed: int = 0,
+        n_before: int = 0,
     ) -> None:
-        self.spec = spec = replace(spec, normalisation="none")
+        n_window = spec.n_times
+        self.spec = spec = replace(spec, normalisation="none", n_times=n_window + n_before)
         missing = [name for name in spec.ch_names if name not in CH_NAMES]
         if missing or spec.sfreq != SFREQ:
             raise EpochSpecError(
@@ -100,7 +104,8 @@ class IdealObserver:
         if kind == "marker-locked":
             self._lags = [round(spec.tmin * SFREQ)]
         else:
-            self._lags = list(range(0, round(p.viewing * SFREQ) - spec.n_times + 1, LAG_STEP))
+            latest = round(p.viewing * SFREQ) - n_window
+            self._lags = [lag - n_before for lag in range(0, latest + 1, LAG_STEP)]
         # Only lag minus latency matters to a sliding epoch, and the lags are fine.
         n_delays = N_DELAYS if kind == "marker-locked" else 1
         quantiles = norm.ppf((np.arange(n_delays) + 0.5) / n_delays)

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,8 @@ class Seen:
     smoothness : the second over the first.
     n_drawn : frames drawn.
     first_frame_s : from the start of the command to the first frame drawn.
-    memory_mb : of all processes of the session, a minute after its beginning (or before its end,
-        if that is sooner) and at the end; what they share counts once.
+    memory_mb : of each process of the session by its name, a minute after its beginning (or before
+        its end, if that is sooner) and at the end; what several share counts in parts.
     """
 
     first_use_ms: tuple[float, float, float]
@@ -58,7 +58,7 @@ class Seen:
     smoothness: float
     n_drawn: int
     first_frame_s: float = 0.0
-    memory_mb: tuple[int, int] = (0, 0)
+    memory_mb: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def summarise(drawn: Sequence[Sequence[float]], latency: dict[str, float]) -> Seen:
@@ -146,19 +146,22 @@ def watch(arguments: Sequence[str], seconds: float) -> Seen:
     return replace(
         summarise(drawn[n_settling:], latency),
         first_frame_s=round(drawn[0][0] - t_begun, 1),
-        memory_mb=(memory[0], memory[1]),
+        memory_mb={name: (mb, memory[1].get(name, 0)) for name, mb in memory[0].items()},
     )
 
 
-def _memory_mb(pid: int) -> int:
-    """What a process and its children hold; a page that several hold counts in parts."""
-    total = 0
+def _memory_mb(pid: int) -> dict[str, int]:
+    """What a process and each of its children hold; a page that several hold counts in parts."""
+    found = {}
     parent = psutil.Process(pid)
     for process in (parent, *parent.children(recursive=True)):
         # One may end meanwhile.
         with suppress(psutil.Error):
-            total += process.memory_full_info().pss
-    return round(total / 1e6)
+            command = " ".join(process.cmdline())
+            module = re.search(r"-m app\.(\w+)", command)
+            name = module.group(1) if module else "supervisor"
+            found[name] = round(process.memory_full_info().pss / 1e6)
+    return found
 
 
 def _address(line: str) -> str:
@@ -185,7 +188,7 @@ def markdown(rows: dict[str, Seen], rate: float) -> str:
             f"{seen.smoothness:.1f}",
             str(seen.n_drawn),
             f"{seen.first_frame_s:g}",
-            ", ".join(map(str, seen.memory_mb)),
+            ", ".join(f"{name} {a}, {b}" for name, (a, b) in seen.memory_mb.items()),
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])

@@ -65,14 +65,15 @@ def measure(
     noise = noise_like(torch.from_numpy(stream.data), options.seed).numpy()
     of_noise, _ = answers(replace(stream, data=noise))
     of_zero, _ = answers(replace(stream, data=np.zeros_like(noise)))
-    say("The ideal observer looks at single windows of the sessions without artefacts.")
-    ideal = ideal_answers(spec, sessions)
+    say("The ideal observer looks at the sessions without artefacts, and remembers.")
+    ideal = ideal_answers(spec, sessions, n_remembered(spec, sessions))
     table, values = accuracy(
         inside, of_inside, of_noise.take(is_inside), of_zero.take(is_inside), ideal
     )
     told = (
-        "Ours knows the windows before, which overlap; the ideal observer sees each alone, so that "
-        "a share above 1 is no wonder. The picture of a concept is the same in all windows."
+        "Ours knows the windows before, and so does the ideal observer, which sees all of the EEG "
+        "since the picture appeared, but is not told when that was. The picture of a concept is "
+        "the same in all windows."
     )
     table = replace(table, notes=[*table.notes, told])
     parts = [
@@ -85,6 +86,12 @@ def measure(
     for _, own in parts:
         known |= own
     return Part(TITLE, [t for t, _ in parts], known)
+
+
+def n_remembered(spec: EpochSpec, sessions: Sessions) -> int:
+    """Samples before a window within a viewing that hold the picture's appearance, in hops."""
+    viewing = round(sessions.parameters.viewing * spec.sfreq)
+    return max(0, -(-(viewing - spec.n_times) // spec.hop) * spec.hop)
 
 
 def listen(

@@ -110,14 +110,21 @@ class Ideal:
     said: np.ndarray
 
 
-def ideal_answers(spec: EpochSpec, sessions: Sessions) -> Ideal:
-    """The ideal observer's answers, for the subject without artefacts: its own are for them."""
+def ideal_answers(spec: EpochSpec, sessions: Sessions, n_before: int = 0) -> Ideal:
+    """The ideal observer's answers, for the subject without artefacts: its own are for them.
+
+    Parameters
+    ----------
+    n_before : see `IdealObserver`.
+    """
     clean = without_artefacts(sessions.parameters)
     windows, said = [], []
     for number in sessions.numbers:
-        observer = IdealObserver(sessions.begin(number, clean), spec, "sliding")
+        observer = IdealObserver(sessions.begin(number, clean), spec, "sliding", n_before=n_before)
         own = replace(sessions, parameters=clean, numbers=[number])
-        windows.append(own.record(observer.spec)["sliding"].inside())
+        longer = own.record(observer.spec)["sliding"]
+        window = replace(longer, first=longer.first + n_before / spec.sfreq)
+        windows.append(window.inside())
         said.append(observer.posterior(windows[-1].data).argmax(axis=1))
     return Ideal(Epochs.joined(windows), np.concatenate(said))
 

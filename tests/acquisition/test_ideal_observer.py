@@ -44,13 +44,15 @@ def viewings(is_silent: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return data, np.array(onsets)[kept], np.array(labels)[kept]
 
 
-def epochs(kind: EpochKind, is_silent: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def epochs(
+    kind: EpochKind, is_silent: bool = False, n_before: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     data, onsets, labels = viewings(is_silent)
     lags = np.full(len(onsets), round(SPEC.tmin * SFREQ))
     if kind == "sliding":
         lags = np.random.default_rng(0).integers(0, 501 - SPEC.n_times, len(onsets))
     first = onsets + lags
-    return np.stack([data[:, f : f + SPEC.n_times] for f in first]), labels
+    return np.stack([data[:, f - n_before : f + SPEC.n_times] for f in first]), labels
 
 
 @cache
@@ -69,6 +71,20 @@ def test_what_it_calls_probable_is_as_often_right(kind: EpochKind) -> None:
     spread = np.sqrt((called * (1 - called)).sum())
     assert abs(right.sum() - called.sum()) < 3 * spread
     assert right.mean() > (0.5 if kind == "marker-locked" else 0.2)
+
+
+def test_one_that_remembers_the_onset_is_right_more_often_and_as_often_as_it_says() -> None:
+    n_before = 500 - SPEC.n_times
+    subject = SimulatedSubject(parameters=PARAMETERS)
+    one = IdealObserver(subject, SPEC, "sliding", n_draws=256, n_before=n_before)
+    assert one.spec.n_times == 500
+    data, label = epochs("sliding", n_before=n_before)
+    posterior = one.posterior(data)
+    right = posterior.argmax(axis=1) == label
+    called = posterior.max(axis=1)
+    assert abs(right.sum() - called.sum()) < 3 * np.sqrt((called * (1 - called)).sum())
+    alone = observer("sliding").posterior(epochs("sliding")[0]).argmax(axis=1) == label
+    assert right.mean() > alone.mean() + 0.2
 
 
 def test_more_draws_change_nothing() -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -263,6 +264,7 @@ def test_windows_that_are_read_with_those_before(
     weights = ROOT / "weights"
     judge = JudgeClassifier(str(weights / "training" / "judge"), torch.device("cpu"))
     monkeypatch.setattr(live, "IdealObserver", KnowsNothing)
+    KnowsNothing.n_samples.clear()
     sessions = Sessions(DEMO, subject=0, numbers=[100], n_trials=30)
     options = Options(steps=2, guidance=1.0, batch=32)
     bundle = weights / "scale-model"
@@ -272,6 +274,8 @@ def test_windows_that_are_read_with_those_before(
     )
     page = json.dumps(part.to_dict(), allow_nan=False)
     assert Part.from_dict(json.loads(page)).markdown() == part.markdown()
+    # Two seconds: since the picture appeared, whenever a window within its viewing ends.
+    assert KnowsNothing.n_samples == {512}
     told = part.values["sliding"]
     assert told["painted"]["EEG"]["value"] > 0.3
     assert told["concept"]["EEG"]["value"] > 0.3
@@ -297,12 +301,17 @@ def test_a_bundle_without_concepts_is_refused() -> None:
 class KnowsNothing:
     """Stands for the ideal observer, which takes minutes to build."""
 
-    def __init__(self, subject: SimulatedSubject, spec: EpochSpec, kind: str) -> None:
+    n_samples: ClassVar[set[int]] = set()
+
+    def __init__(
+        self, subject: SimulatedSubject, spec: EpochSpec, kind: str, n_before: int = 0
+    ) -> None:
         assert kind == "sliding"
         assert subject.parameters.blinks_per_minute == 0
-        self.spec = replace(spec, normalisation="none")
+        self.spec = replace(spec, normalisation="none", n_times=spec.n_times + n_before)
 
     def posterior(self, data: np.ndarray) -> np.ndarray:
+        self.n_samples.add(data.shape[2])
         # Microvolts, not what is normalised.
         assert data.std() > 2
         return np.full((len(data), N_CONCEPTS), 1 / N_CONCEPTS)
@@ -318,6 +327,7 @@ def test_the_part_is_measured_with_a_tiny_bundle(
     Judge(width=8).save_pretrained(tmp_path / "judge")
     judge = JudgeClassifier(str(tmp_path / "judge"), torch.device("cpu"))
     monkeypatch.setattr(live, "IdealObserver", KnowsNothing)
+    KnowsNothing.n_samples.clear()
     said: list[str] = []
     spec = read_epoch_spec(tiny_bundle)
     sessions = Sessions(DEMO, subject=5, numbers=[100], n_trials=12)
