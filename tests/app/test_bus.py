@@ -6,7 +6,7 @@ import time
 import pytest
 import zmq
 
-from app.bus import PUBLISHERS, Bus, Subscriber
+from app.bus import PUBLISHERS, Bus, Subscriber, Subscribers
 from app.messages import pack
 
 
@@ -102,6 +102,28 @@ def test_a_busy_topic_does_not_starve_another(bus):
         assert time.monotonic() < deadline
     order = [subscriber.receive(1).type for _ in range(31)]
     assert order.index("marker") < 5
+
+
+def test_what_comes_to_several_sessions_is_told_apart(bus, tmp_path):
+    Bus.make_folder(tmp_path / "other")
+    with (
+        Bus(tmp_path / "other", "acquisition") as acquisition,
+        Bus(tmp_path / "other", "worker") as me,
+    ):
+        publishers = [each.publisher("epoch") for each in (bus("acquisition"), acquisition)]
+        subscribers = [each.subscriber("epoch", "control") for each in (bus("worker"), me)]
+        for publisher, subscriber in zip(publishers, subscribers, strict=True):
+            until_connected(publisher, subscriber)
+        both = Subscribers(subscribers)
+        assert list(both.receive(0.01)) == []
+        publishers[1].send(pack("epoch", {"n": 1}))
+        assert [(i, m.header["n"]) for i, m in both.receive(5)] == [(1, 1)]
+        for n in (2, 3):
+            publishers[0].send(pack("epoch", {"n": n}))
+        found = []
+        while len(found) < 2:
+            found += [(i, m.header["n"]) for i, m in both.receive(5)]
+        assert found == [(0, 2), (0, 3)]
 
 
 def test_a_slow_subscriber_does_not_block_the_publisher(bus):

@@ -5,6 +5,8 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -115,6 +117,33 @@ def test_flags_reach_the_session(
     assert settings.bundle == str(bundle)
 
 
+def test_further_sources_are_guests_with_ports_and_settings_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, sessions: list[Settings], bundle: Path, tmp_path: Path
+) -> None:
+    begun: list[Settings] = []
+
+    @contextmanager
+    def guests(settings: list[Settings]) -> Iterator[list[Path]]:
+        begun.extend(settings)
+        yield []
+
+    monkeypatch.setattr(app.serve, "guests", guests)
+    ports = iter([4000, 4001, 4001, 4002])
+    monkeypatch.setattr(app.serve, "listen_once", lambda *_: next(ports))
+    assert run(
+        monkeypatch, "serve", "--bundle", str(bundle), "--port", "0", "--seed", "3",
+        "--also", "simulated:?subject=1,lsl:name=Muse", "--marker-outlet", "first",
+        "--summary", str(tmp_path / "first.json"),
+    ) == 0  # fmt: skip
+    [first] = sessions
+    assert (first.source, first.port, first.marker_outlet) == ("simulated:", 4000, "first")
+    assert [s.source for s in begun] == ["simulated:?subject=1", "lsl:name=Muse"]
+    assert {s.port for s in begun} == {4001, 4002}
+    for settings in begun:
+        assert (settings.also, settings.summary, settings.marker_outlet) == ((), "", "")
+        assert (settings.seed, settings.bundle) == (3, first.bundle)
+
+
 def test_which_epochs_are_painted_is_found_unless_it_is_told(
     monkeypatch: pytest.MonkeyPatch, sessions: list[Settings], bundle: Path
 ) -> None:
@@ -159,6 +188,7 @@ BAD = [
     (ExitCode.USAGE, ["serve", "--epochs", "all"], "--epochs expects one of auto"),
     (ExitCode.USAGE, ["serve", "--host", "0.0.0.0"], "--allow-remote"),
     (ExitCode.SOURCE, ["serve", "--source", "nonsense"], "'nonsense' is not a source"),
+    (ExitCode.SOURCE, ["serve", "--also", "simulated:,nonsense"], "'nonsense' is not a source"),
     (ExitCode.BUNDLE, ["serve", "--bundle", "nowhere"], "There is no bundle at"),
     (ExitCode.OUTPUT, ["serve", "--summary", "/nowhere/x.json"], "summary cannot be written"),
     (ExitCode.SOURCE_NOT_FOUND, ["prepare", "out", "nowhere.edf"], "no recording nowhere.edf"),

@@ -28,3 +28,9 @@ def test_outside_a_container_the_flag_is_refused(
     monkeypatch.setattr(app.serve, "CONTAINER_MARKS", (tmp_path / "none",))
     with pytest.raises(SettingsError, match="this is none"):
         app.serve.serve(Settings(in_container=True), print)
+
+
+def test_of_a_container_one_source_is_painted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app.serve, "CONTAINER_MARKS", (Path(__file__),))
+    with pytest.raises(SettingsError, match="Run a container for each"):
+        app.serve.serve(Settings(in_container=True, also=("simulated:",)), print)
