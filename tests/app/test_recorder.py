@@ -213,7 +213,8 @@ def kill(module: str, folder: Path) -> None:
     [process] = [
         child
         for child in psutil.Process().children()
-        if module in child.cmdline() and str(folder) in child.cmdline()
+        # What earlier tests orphaned may be there still, ended.
+        if child.status() != psutil.STATUS_ZOMBIE and {module, str(folder)} <= set(child.cmdline())
     ]
     process.send_signal(signal.SIGKILL)
 
