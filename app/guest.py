@@ -20,7 +20,7 @@ GRACE = PATIENCE + 1
 def guest_commands(folder: Path) -> Commands:
     """Of a session whose frames another's worker paints."""
     every = child_commands(folder)
-    return {role: every[role] for role in every if role not in ("worker", "zygote")}
+    return {role: every[role] for role in every if role not in ("worker", "zygote", "guest")}
 
 
 def main() -> None:

@@ -188,5 +188,5 @@ def serve(
         announce(settings, addresses)
         say("Ctrl-C ends it.")
 
-    with guests(others) as folders:
+    with guests(others, say) as folders:
         Session(settings, say, on_address, guests=folders).run()

@@ -39,6 +39,7 @@ MODULES: dict[Role | Literal["zygote"], str] = {
     "recorder": "app.recorder",
     "trainer": "app.trainer",
     "zygote": "app.zygote",
+    "guest": "app.guest",
 }
 FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.2, 5.0
 # A child that ran this long starts its next back-off from the beginning (seconds).
@@ -70,7 +71,7 @@ def _is_ready(telemetry: Mapping[str, Any]) -> bool:
     )
 
 
-def _manner(status: int) -> str:
+def manner(status: int) -> str:
     """How a process ended that left no word."""
     if status < 0:
         return f"was ended by {signal.Signals(-status).name}"
@@ -381,7 +382,7 @@ class Session:
         # Its last words come before its successor's first.
         self._take_in(0)
         report = read_error(folder, child.role)
-        sentence = report[0] if report else f"The {child.role} process {_manner(status)}."
+        sentence = report[0] if report else f"The {child.role} process {manner(status)}."
         if child.role == "trainer":
             self._end_training(child, status, sentence)
             return

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -29,6 +29,10 @@ from app.quiet import silence_libraries
 from models.errors import EpochShapeError
 from models.ladder import TICK
 
+if TYPE_CHECKING:
+    # They import torch, which takes seconds.
+    from models.frames import Decoded, Frame, Painter, Painters
+
 TELEMETRY_PERIOD = 0.25
 
 # Seconds between looks at `stop` while no epoch comes.
@@ -41,51 +45,6 @@ N_CONCEPTS = 5
 
 # Seconds that a frame goes on at most.
 LONGEST_STEP = 0.25
-
-
-class Decoded(Protocol):
-    """What an epoch says (`models.frames.Decoded`)."""
-
-    @property
-    def concepts(self) -> list[tuple[str, float]]: ...
-    @property
-    def is_sure(self) -> bool: ...
-    @property
-    def encode_ms(self) -> float: ...
-    @property
-    def drift(self) -> tuple[float, float] | None: ...
-
-
-class Frame(Protocol):
-    """A picture (`models.frames.Frame`)."""
-
-    @property
-    def rgb(self) -> np.ndarray: ...
-    @property
-    def state(self) -> str: ...
-    @property
-    def paint_ms(self) -> float: ...
-
-
-class Painter(Protocol):
-    """What paints (`models.frames.Painter`)."""
-
-    @property
-    def period(self) -> float: ...
-    @property
-    def rung(self) -> str: ...
-    @property
-    def is_moving(self) -> bool: ...
-    def restart(self) -> None: ...
-    def aim(
-        self, eeg: np.ndarray, is_locked: bool = True, first_sample: int | None = None
-    ) -> Decoded: ...
-
-
-class Painters(Protocol):
-    """Painters of several sessions (`models.painter.Painters`)."""
-
-    def step(self, dts: Sequence[float | None]) -> Sequence[Frame | None]: ...
 
 
 class Log(Protocol):

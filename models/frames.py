@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -81,6 +82,26 @@ class Painter(Protocol):
 
     def step(self, dt: float) -> Frame | None:
         """The next frame, `dt` seconds after the one before; None while the last is held."""
+
+
+class Painters(Protocol):
+    """Painters of several sessions, of one bundle; used by one thread."""
+
+    @property
+    def painters(self) -> Sequence[Painter]:
+        """One for each session."""
+
+    def step(self, dts: Sequence[float | None]) -> list[Frame | None]:
+        """The next frame of each session.
+
+        Parameters
+        ----------
+        dts : seconds since each one's frame before; None for one that is not due.
+
+        Returns
+        -------
+        a frame for each; None where none was due or the last is held.
+        """
 
 
 class Listener:

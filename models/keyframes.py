@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from models.errors import BundleError
 from models.follower import Conditioning
-from models.frames import Decoded, Frame, Listener
+from models.frames import Decoded, Frame, Listener, Painter
 from models.networks import EagerNetworks, Networks
 from models.pipeline import EEGToImagePipeline, fixed_noise, load_bundle
 
@@ -124,3 +125,15 @@ class KeyframePainter:
         frame = self.step(0)
         assert frame is not None
         return decoded, frame
+
+
+class OneByOne:
+    """`Painters` that paint one after the other; see `models.frames`."""
+
+    def __init__(self, painters: Sequence[Painter]) -> None:
+        self.painters = painters
+
+    def step(self, dts: Sequence[float | None]) -> list[Frame | None]:
+        """The next frame of each session; see `Painters`."""
+        pairs = zip(self.painters, dts, strict=True)
+        return [None if dt is None else painter.step(dt) for painter, dt in pairs]

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,8 +22,8 @@ from diffusers import LCMScheduler
 
 from models.errors import BundleError
 from models.follower import Conditioning, Follower
-from models.frames import Decoded, Frame, Listener, Painter
-from models.keyframes import KeyframePainter
+from models.frames import Decoded, Frame, Listener, Painter, Painters
+from models.keyframes import KeyframePainter, OneByOne
 from models.ladder import Ladder, Rung
 from models.networks import Networks, open_networks
 from models.noise_schedule import ConsistencyFunction
@@ -282,38 +282,6 @@ def answer(
             )
             sent |= {i: out[row : row + 1] for row, i in enumerate(some)}
     return counts
-
-
-class Painters(Protocol):
-    """Painters of several sessions, of one bundle; used by one thread."""
-
-    @property
-    def painters(self) -> Sequence[Painter]:
-        """One for each session."""
-
-    def step(self, dts: Sequence[float | None]) -> list[Frame | None]:
-        """The next frame of each session.
-
-        Parameters
-        ----------
-        dts : seconds since each one's frame before; None for one that is not due.
-
-        Returns
-        -------
-        a frame for each; None where none was due or the last is held.
-        """
-
-
-class OneByOne:
-    """`Painters` that paint one after the other."""
-
-    def __init__(self, painters: Sequence[Painter]) -> None:
-        self.painters = painters
-
-    def step(self, dts: Sequence[float | None]) -> list[Frame | None]:
-        """The next frame of each session; see `Painters`."""
-        pairs = zip(self.painters, dts, strict=True)
-        return [None if dt is None else painter.step(dt) for painter, dt in pairs]
 
 
 class PainterGroup:

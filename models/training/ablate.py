@@ -21,7 +21,7 @@ from models.errors import TrainingError
 from models.pipeline import load_bundle
 from models.training.align import train as train_alignment
 from models.training.bundle import read_held_out
-from models.training.config import AblateConfig, FinetuneConfig, PretrainConfig
+from models.training.config import NEUTRAL, AblateConfig, FinetuneConfig, PretrainConfig
 from models.training.evaluate import evaluate
 from models.training.finetune import finetune
 from models.training.prepared import PreparedSet
@@ -147,8 +147,14 @@ def run_variant(
     """Train and score a variant with one seed, or read what was found before."""
     folder = out / f"{variant.slug}-seed{seed}"
     result = folder / "scores.json"
+    asked = asked_for(prepared, unlabelled, config, test)
     if result.is_file():
         found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+        if others := [name for name in asked if found.get("asked", {}).get(name) != asked[name]]:
+            raise TrainingError(
+                f"{folder} was scored with another {', '.join(others)}. Give a new folder, or the "
+                "same settings."
+            )
         return found
     # Variants that pre-train alike share an encoder.
     encoder = out / f"msm-mask{variant.mask_ratio}-mlp{variant.mlp_ratio:g}-seed{seed}"
@@ -174,7 +180,7 @@ def run_variant(
     nothing = NotMeasured("not part of the ablation")
     scorers = Scorers(classifier, nothing, nothing)
     evaluation = evaluate(load_bundle(bundle), data, folder / "evaluation", options, scorers)
-    found = {}
+    found = {"asked": asked}
     for by, name in SCORES.items():
         metric = evaluation.metrics[name]
         if isinstance(metric, NotMeasured):
@@ -188,6 +194,16 @@ def run_variant(
     partial.write_text(json.dumps(found, indent=2), encoding="utf-8")
     partial.replace(result)
     return found
+
+
+def asked_for(
+    prepared: Path, unlabelled: Path, config: AblateConfig, test: Path | None
+) -> dict[str, Any]:
+    """What the scores of a variant and seed depend on, as JSON values."""
+    own = {"variants", "n_seeds", "seed", *NEUTRAL}
+    settings = {name: value for name, value in asdict(config).items() if name not in own}
+    sets = {"prepared": prepared, "unlabelled": unlabelled, "test": test}
+    return {**settings, **{name: str(folder) for name, folder in sets.items()}}
 
 
 def random_encoder(prepared: Path, out: Path, tuned: FinetuneConfig) -> Path:
@@ -301,7 +317,8 @@ def ablate(
         ]
         scores = {
             by: {name: over_seeds([f[by]["scores"][name] for f in found]) for name in CONDITIONS}
-            for by in found[0]
+            for by in SCORES
+            if by in found[0]
         }
         rows.append(
             {

@@ -123,7 +123,7 @@ def test_further_sources_are_guests_with_ports_and_settings_of_their_own(
     begun: list[Settings] = []
 
     @contextmanager
-    def guests(settings: list[Settings]) -> Iterator[list[Path]]:
+    def guests(settings: list[Settings], _: object) -> Iterator[list[Path]]:
         begun.extend(settings)
         yield []
 

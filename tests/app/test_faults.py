@@ -10,7 +10,7 @@ from app.flash_guard import FlashGuard
 from app.hub import RATE, Hub
 from app.messages import unpack
 from app.worker import Report, Room, Worker
-from models.painter import OneByOne
+from models.keyframes import OneByOne
 from tests.app.test_worker import FakeDecoded, FakeFrame, epoch
 
 HOP = 0.25

@@ -43,8 +43,9 @@ from app.settings import Settings
 from app.worker import Report, Room, Worker
 from models.errors import BundleError
 from models.frames import Painter
+from models.keyframes import OneByOne
 from models.ladder import RUNGS, Ladder, Rung
-from models.painter import OneByOne, StreamPainter, open_painter
+from models.painter import StreamPainter, open_painter
 from models.training.report import folder_digest
 from tests.tiny_bundle import make_distilled_bundle
 

@@ -18,7 +18,7 @@ from app.messages import pack, unpack
 from app.settings import Settings
 from app.worker import LONGEST_STEP, MOST_WAITING, Inbox, Report, Room, Worker, tell
 from models.errors import EpochShapeError
-from models.painter import OneByOne
+from models.keyframes import OneByOne
 
 N_CHANNELS, N_TIMES = 4, 16
 

@@ -86,6 +86,9 @@ def test_the_variants_that_are_asked_for_run_once_and_stand_beside_the_papers_nu
     assert len(list(tmp_path.glob("msm-*"))) == 2
     monkeypatch.setattr(module, "finetune", lambda *_: pytest.fail("trained again"))
     assert ablate(folder / "set", tmp_path, settings, ByColour()) == text
+    longer = replace(settings, steps=3)
+    with pytest.raises(TrainingError, match="was scored with another steps, test"):
+        ablate(folder / "set", tmp_path, longer, ByColour(), test=tmp_path)
 
 
 def test_all_begin_with_an_encoder_that_is_given(
