@@ -186,11 +186,11 @@ def test_a_recorder_slower_than_the_bus_counts_what_it_missed(tmp_path: Path) ->
             publisher.send(packed(raw(number, values, t)))
             number += 1
         recorder.run(incoming, lambda: True)
-        while recorder._raw._next < number + 1:
+        # Some of the 200 may be on their way still.
+        while recorder._raw._next <= number:
             publisher.send(packed(raw(number, values[:, :1], t[1:2])))
             if message := incoming.receive(0.1):
                 recorder.take_in(message)
-                number = message.header["number"]
     recorder.tell()
     recorder.close()
     told = unpack(sent[-1]).header
