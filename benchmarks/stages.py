@@ -138,7 +138,7 @@ def painting_rows(bundle: Path, threads: int, seconds: float) -> list[Row]:
     config = pipeline.eeg_encoder.config
     shape = (config.in_channels, config.n_times)
     eeg = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    listener = Listener(pipeline)
+    listener, by_torch = Listener(pipeline, networks), Listener(pipeline, eager)
     told, _ = listener.read(eeg)
     latents = torch.randn(pipeline.latent_shape(1))
     inputs = (
@@ -163,7 +163,7 @@ def painting_rows(bundle: Path, threads: int, seconds: float) -> list[Row]:
     parts: dict[str, tuple[Callable[[], object], float]] = {
         "EEG to conditioning": (
             lambda: listener.read(eeg),
-            gflop(lambda: listener.read(eeg)),
+            gflop(lambda: by_torch.read(eeg)),
         ),
         f"U-Net call, {n} row(s)": (
             lambda: networks.predict(*inputs),

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from models.follower import Conditioning
+from models.networks import Networks
 from models.pipeline import EEGToImagePipeline
 from models.window_filter import WindowFilter
 
@@ -112,10 +113,13 @@ class Listener:
     Parameters
     ----------
     pipeline : the bundle.
+    networks : that compute.
     """
 
-    def __init__(self, pipeline: EEGToImagePipeline) -> None:
-        self._pipeline = pipeline
+    def __init__(self, pipeline: EEGToImagePipeline, networks: Networks) -> None:
+        self._pipeline, self._networks = pipeline, networks
+        # Asked once: diffusers looks through all parts of all networks for it.
+        self._device = pipeline.device
         reader = pipeline.reader
         # Each stream's own: several may be read of one bundle.
         self._drift = copy.deepcopy(pipeline.drift)
@@ -157,11 +161,11 @@ class Listener:
         if follower is not None:
             eeg = follower.follow(eeg, is_locked)
             drift = follower.amount, float(follower.config.usual)
-        epoch, reading = torch.from_numpy(eeg)[None].to(pipeline.device), None
+        epoch, reading = torch.from_numpy(eeg)[None].to(self._device), None
         pipeline.eeg_encoder.check(epoch)
         if self._filter and not is_locked and first_sample is not None:
             reading = self._filter.read(epoch, first_sample)
-        encoded = pipeline.encode(epoch, is_locked, reading)
+        encoded = pipeline.encode(epoch, is_locked, reading, self._networks.encode)
         concepts: list[tuple[str, float]] = []
         if encoded.probabilities is not None:
             best = encoded.probabilities[0].sort(descending=True)

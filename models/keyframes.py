@@ -45,7 +45,7 @@ class KeyframePainter:
         noise, self._generator = fixed_noise(pipeline, seed)
         self._noise = noise.to(pipeline.unet.device, pipeline.unet.dtype)
         self._waiting: Conditioning | None = None
-        self._listener = Listener(pipeline)
+        self._listener = Listener(pipeline, self._networks)
 
     @classmethod
     def from_bundle(

@@ -1,4 +1,4 @@
-"""U-Net and decoder as fast as the device allows: eager PyTorch, OpenVINO, or CUDA graphs.
+"""Encoder, U-Net and decoder as fast as the device allows: eager PyTorch, OpenVINO, or CUDA graphs.
 
 Shapes are fixed, so that each is compiled or captured once, before the first frame.
 """
@@ -30,6 +30,9 @@ SMALL = 100_000_000
 class Networks(Protocol):
     """What the painter asks of a bundle, `n` pictures at a time."""
 
+    def encode(self, eeg: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """An epoch (1, channels, times) to what `models.conditioner.EEGConditioner` makes of it."""
+
     def predict(
         self,
         latents: torch.Tensor,
@@ -41,6 +44,18 @@ class Networks(Protocol):
 
     def decode(self, latents: torch.Tensor) -> np.ndarray:
         """Latents (1, 4, h, w) to a picture (H, W, 3), uint8."""
+
+
+class _Encoder(nn.Module):
+    """Encoder and conditioner."""
+
+    def __init__(self, pipeline: EEGToImagePipeline) -> None:
+        super().__init__()
+        self.encoder, self.conditioner = pipeline.eeg_encoder, pipeline.conditioner
+
+    def forward(self, eeg: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        out: tuple[torch.Tensor, ...] = self.conditioner(self.encoder(eeg))
+        return out
 
 
 class _Unet(nn.Module):
@@ -81,7 +96,13 @@ class EagerNetworks:
     """As PyTorch runs them."""
 
     def __init__(self, pipeline: EEGToImagePipeline) -> None:
+        self._encoder = _Encoder(pipeline)
         self._unet, self._decoder = _Unet(pipeline), _Decoder(pipeline)
+
+    @torch.inference_mode()
+    def encode(self, eeg: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        out: tuple[torch.Tensor, ...] = self._encoder(eeg)
+        return out
 
     @torch.inference_mode()
     def predict(self, *inputs: torch.Tensor) -> torch.Tensor:
@@ -109,13 +130,21 @@ class GraphNetworks:
     def __init__(self, pipeline: EEGToImagePipeline, n: int) -> None:
         for part in (pipeline.unet, pipeline.vae):
             part.to(memory_format=torch.channels_last)
+        self._eeg = _example_eeg(pipeline)
+        self._encode, self._encoded = _recorded(_Encoder(pipeline), (self._eeg,))
         self._inputs = _example(pipeline, n)
-        self._predict, self._predicted = _recorded(_Unet(pipeline), self._inputs)
+        self._predict, (self._predicted,) = _recorded(_Unet(pipeline), self._inputs)
         self._latents = self._inputs[0][:1].clone()
-        self._decode, self._pixels = _recorded(_Decoder(pipeline), (self._latents,))
+        self._decode, (self._pixels,) = _recorded(_Decoder(pipeline), (self._latents,))
         is_cuda = pipeline.unet.device.type == "cuda"
         # Pinned: the copy from the device needs no other.
         self._host = torch.empty(self._pixels.shape, dtype=torch.uint8, pin_memory=is_cuda)
+
+    @torch.inference_mode()
+    def encode(self, eeg: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        self._eeg.copy_(eeg)
+        self._encode()
+        return tuple(x.clone() for x in self._encoded)
 
     @torch.inference_mode()
     def predict(self, *inputs: torch.Tensor) -> torch.Tensor:
@@ -137,12 +166,17 @@ class GraphNetworks:
 @torch.inference_mode()
 def _recorded(
     network: nn.Module, inputs: tuple[torch.Tensor, ...]
-) -> tuple[Callable[[], object], torch.Tensor]:
-    """What runs a network on these inputs, and where its output then is."""
+) -> tuple[Callable[[], object], tuple[torch.Tensor, ...]]:
+    """What runs a network on these inputs, and where its outputs then are."""
     network.eval()
     if inputs[0].device.type != "cuda":
-        place = network(*inputs)
-        return lambda: place.copy_(network(*inputs)), place
+        places = _outputs(network, inputs)
+
+        def run() -> None:
+            for place, x in zip(places, _outputs(network, inputs), strict=True):
+                place.copy_(x)
+
+        return run, places
     # Kernels are chosen and compiled before anything is recorded, on another stream as CUDA asks.
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -152,8 +186,13 @@ def _recorded(
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        place = network(*inputs)
-    return graph.replay, place
+        places = _outputs(network, inputs)
+    return graph.replay, places
+
+
+def _outputs(network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    out = network(*inputs)
+    return out if isinstance(out, tuple) else (out,)
 
 
 def open_networks(pipeline: EEGToImagePipeline, n: int, threads: int) -> Networks:
@@ -171,6 +210,12 @@ def open_networks(pipeline: EEGToImagePipeline, n: int, threads: int) -> Network
     if device == "cpu" and size <= SMALL:
         return OpenVinoNetworks(pipeline, n, threads)
     return EagerNetworks(pipeline)
+
+
+def _example_eeg(pipeline: EEGToImagePipeline) -> torch.Tensor:
+    encoder = pipeline.eeg_encoder
+    shape = (1, encoder.config.in_channels, encoder.config.n_times)
+    return torch.zeros(shape, dtype=encoder.dtype, device=encoder.device)
 
 
 def _example(pipeline: EEGToImagePipeline, n: int) -> tuple[torch.Tensor, ...]:
@@ -209,10 +254,15 @@ class OpenVinoNetworks:
             "ENABLE_CPU_PINNING": False,
         }
         folder = folder or user_cache_path("phosphene") / "openvino"
-        unet, decoder = _Unet(pipeline), _Decoder(pipeline)
+        encoder, unet, decoder = _Encoder(pipeline), _Unet(pipeline), _Decoder(pipeline)
         inputs = _example(pipeline, n)
+        self._encoder = _compiled(encoder, (_example_eeg(pipeline),), config, folder)
         self._unet = _compiled(unet, inputs, config, folder)
         self._decoder = _compiled(decoder, (inputs[0][:1],), config, folder)
+
+    def encode(self, eeg: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        out = self._encoder.infer([eeg.numpy()], share_inputs=True, share_outputs=True)
+        return tuple(torch.from_numpy(out[i].copy()) for i in range(len(out)))
 
     def predict(
         self,

@@ -87,14 +87,16 @@ class StreamPainter:
         ladder: Ladder | None = None,
         n_rows: int = 1,
     ) -> None:
-        self._pipeline, self._networks, self._n_rows = pipeline, networks, n_rows
+        self._networks, self._n_rows = networks, n_rows
+        # Asked once: diffusers looks through all parts of the U-Net for it.
+        self._dtype = pipeline.unet.dtype
         self._ladder = ladder or Ladder()
         self._consistency = ConsistencyFunction(pipeline.scheduler).to(pipeline.unet.device)
         self._noise = fixed_noise(pipeline, seed)[0].to(pipeline.unet.device)
         learnt = self._consistency.timesteps
         self._levels = [learnt[(learnt - level).abs().argmin()][None] for level in LEVELS]
         self._noisiest = learnt[-1:]
-        self._listener = Listener(pipeline)
+        self._listener = Listener(pipeline, networks)
         self.restart()
 
     def restart(self) -> None:
@@ -236,7 +238,7 @@ class StreamPainter:
         return (latents - mean) / std * wanted_std + wanted_mean
 
     def _clean(self, noisy: torch.Tensor, t: torch.Tensor, told: Conditioning) -> Asking:
-        dtype = self._pipeline.unet.dtype
+        dtype = self._dtype
         predicted = yield Call(
             noisy.to(dtype), t, told.context.to(dtype), told.time_embedding.to(dtype)
         )

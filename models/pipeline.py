@@ -14,6 +14,7 @@ from diffusers import DiffusionPipeline, LCMScheduler
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
+from torch import nn
 
 from models.bundle_files import check_bundle
 from models.concepts import ConceptTable
@@ -24,6 +25,7 @@ from models.errors import BundleError
 from models.ip_adapter import ImageAdapter, empty_context, uninstall
 from models.template_reader import Reading, TemplateReader
 
+Encode = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
 Predict = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 Route = Literal["context", "image"]
@@ -140,7 +142,11 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
 
     @torch.no_grad()
     def encode(
-        self, eeg: torch.Tensor, is_locked: bool = True, reading: Reading | None = None
+        self,
+        eeg: torch.Tensor,
+        is_locked: bool = True,
+        reading: Reading | None = None,
+        encode: Encode | None = None,
     ) -> Encoded:
         """Read epochs (n, channels, times).
 
@@ -149,10 +155,13 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         is_locked : whether they are locked to the onset of what was seen, or sliding windows.
         reading : what windows before them say with them (`models.window_filter`), for a bundle
             with a reader; else each is read alone.
+        encode : what computes encoder and conditioner; by default they do.
         """
         encoder, adapter, table = self.eeg_encoder, self.image_adapter, self.concepts
-        eeg = eeg.to(encoder.device, encoder.dtype)
-        context, time_embedding, clip_embeds = self.conditioner(encoder(eeg))
+        device, encoder_dtype = _place(encoder)
+        eeg = eeg.to(device, encoder_dtype)
+        encoded = encode(eeg) if encode else self.conditioner(encoder(eeg))
+        context, time_embedding, clip_embeds = encoded
         probabilities, is_sure = None, torch.ones(len(eeg), dtype=torch.bool)
         if table is not None:
             probabilities = own = table(clip_embeds.float())
@@ -166,7 +175,7 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
             label = probabilities.argmax(1)
             told = self.reader.context(eeg, label, is_locked)
             if adapter is None:
-                context = told.to(encoder.dtype)
+                context = told.to(encoder_dtype)
                 time_embedding = self.conditioner.time_embedding(context)
                 # Of the encoder's embedding all stays but the concept.
                 named = table.prototypes[label] - table.prototypes[own.argmax(1)]
@@ -174,9 +183,9 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
             else:
                 clip_embeds = told[:, 0]
         if adapter is not None:
-            context = adapter(clip_embeds.to(encoder.dtype))
+            context = adapter(clip_embeds.to(encoder_dtype))
             time_embedding = torch.zeros_like(time_embedding)
-        dtype = self.unet.dtype
+        dtype = _place(self.unet)[1]
         context, time_embedding = context.to(dtype), time_embedding.to(dtype)
         return Encoded(context, time_embedding, clip_embeds, probabilities, is_sure)
 
@@ -291,6 +300,16 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         pixels = (pictures.permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy()
         images = [Image.fromarray(p) for p in pixels]
         return EEGToImageOutput(images, *said)
+
+
+def _place(module: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Where and in what precision a network computes.
+
+    What diffusers' `device` and `dtype` say, which look through all of its parts for that: some
+    milliseconds at every epoch.
+    """
+    first = next(module.parameters())
+    return first.device, first.dtype
 
 
 def fixed_noise(pipeline: EEGToImagePipeline, seed: int) -> tuple[torch.Tensor, torch.Generator]:

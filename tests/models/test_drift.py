@@ -6,6 +6,7 @@ import pytest
 from app.bundle import read_epoch_spec
 from models.drift import Drift
 from models.frames import Listener
+from models.networks import EagerNetworks
 from models.pipeline import load_bundle
 
 N_CHANNELS, N_TIMES = 6, 32
@@ -82,9 +83,11 @@ def test_a_bundle_keeps_it_and_begins_anew(tiny_bundle, tmp_path):
     own = load_bundle(tmp_path / "own")
     assert own.drift.config.usual == pipeline.drift.config.usual
     others = 3 + rng.standard_normal(shape).astype(np.float32)
-    listener = Listener(own)
+    listener = Listener(own, EagerNetworks(own))
     first = [listener.read(epoch)[1].drift for epoch in others]
     listener.restart()
     assert [listener.read(epoch)[1].drift for epoch in others] == first
     assert first[0][0] < first[-1][0]
-    assert Listener(load_bundle(tiny_bundle)).read(others[0])[1].drift is None
+    shared = load_bundle(tiny_bundle)
+    listener = Listener(shared, EagerNetworks(shared))
+    assert listener.read(others[0])[1].drift is None

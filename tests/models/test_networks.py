@@ -32,6 +32,12 @@ def asked(n: int) -> tuple[torch.Tensor, ...]:
     return torch.randn(n, 4, 4, 4), t, torch.randn(n, 8, 16), torch.randn(n, 64)
 
 
+def epoch(pipeline: EEGToImagePipeline, seed: int) -> torch.Tensor:
+    config = pipeline.eeg_encoder.config
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(1, config.in_channels, config.n_times, generator=generator)
+
+
 @pytest.mark.parametrize("n", [1, 2])
 def test_the_answers_are_pytorchs(pipeline: EEGToImagePipeline, cache: Path, n: int) -> None:
     eager, compiled = EagerNetworks(pipeline), OpenVinoNetworks(pipeline, n, 1, cache)
@@ -47,6 +53,13 @@ def test_the_answers_are_pytorchs(pipeline: EEGToImagePipeline, cache: Path, n: 
     np.testing.assert_allclose(pixels.astype(int), eager.decode(latents).astype(int), atol=1)
     decoded = pipeline.decode(latents)[0].permute(1, 2, 0).numpy()
     np.testing.assert_allclose(pixels / 255, decoded, atol=1 / 255)
+    first, second = epoch(pipeline, 0), epoch(pipeline, 1)
+    kept = compiled.encode(first)
+    compiled.encode(second)
+    for found, wanted in zip(kept, eager.encode(first), strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    own = pipeline.conditioner(pipeline.eeg_encoder(first))
+    torch.testing.assert_close(eager.encode(first), own, atol=0, rtol=0)
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,6 +87,10 @@ def test_a_graphs_answers_are_pytorchs(tiny_bundle: Path, n: int, device: str) -
         shown = eager.decode(x[0][:1].to(device))
         np.testing.assert_allclose(found.astype(int), shown.astype(int), atol=1)
     assert (pixels[0] != pixels[1]).any()
+    kept = graph.encode(epoch(moved, 0).to(device))
+    graph.encode(epoch(moved, 1).to(device))
+    for found, wanted in zip(kept, eager.encode(epoch(moved, 0).to(device)), strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-3, rtol=1e-3)
 
 
 def test_they_are_converted_once_and_again_where_that_is_lost(
@@ -89,17 +106,17 @@ def test_they_are_converted_once_and_again_where_that_is_lost(
     monkeypatch.setattr(networks, "_converted", counting)
     wanted = OpenVinoNetworks(pipeline, 1, 1, tmp_path).predict(*asked(1))
     again = OpenVinoNetworks(pipeline, 1, 1, tmp_path).predict(*asked(1))
-    assert converted == ["_Unet", "_Decoder"]
+    assert converted == ["_Encoder", "_Unet", "_Decoder"]
     torch.testing.assert_close(again, wanted, atol=0, rtol=0)
-    assert len(list(tmp_path.iterdir())) == 4, "nothing else is left"
+    assert len(list(tmp_path.iterdir())) == 6, "nothing else is left"
     for path in tmp_path.glob("*.xml"):
         path.write_text("<net")
     OpenVinoNetworks(pipeline, 1, 1, tmp_path)
-    assert len(converted) == 4
+    assert len(converted) == 6
     file = tmp_path / "file"
     file.write_text("no folder")
     OpenVinoNetworks(pipeline, 1, 1, file)
-    assert len(converted) == 6, "where nothing can be kept, it goes without"
+    assert len(converted) == 9, "where nothing can be kept, it goes without"
 
 
 def test_other_weights_are_other_networks(pipeline: EEGToImagePipeline, tmp_path: Path) -> None:

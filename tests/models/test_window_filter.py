@@ -9,6 +9,7 @@ import torch
 from app.bundle import read_epoch_spec
 from app.settings import ROOT
 from models.frames import Listener
+from models.networks import EagerNetworks
 from models.pipeline import load_bundle
 from models.template_reader import TemplateReader
 from models.training.templates import set_lags, set_stream
@@ -148,7 +149,8 @@ def test_a_listener_reads_windows_with_those_before():
     eeg = rng.standard_normal((spec.n_channels, spec.n_times + 8 * spec.hop)).astype(np.float32)
     starts = range(0, 8 * spec.hop, spec.hop)
     cut = [eeg[:, start : start + spec.n_times].copy() for start in starts]
-    listening, listener = WindowFilter(pipeline.reader), Listener(pipeline)
+    listening = WindowFilter(pipeline.reader)
+    listener = Listener(pipeline, EagerNetworks(pipeline))
     for _ in range(2):
         for start, window in zip(starts, cut, strict=True):
             expected = listening.read(torch.from_numpy(window)[None], start)
