@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 import psutil
 
+from models.follower import TAU
+
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = Path(__file__).with_name("page.js")
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
@@ -29,6 +31,8 @@ FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-backgroun
 
 # Frames that follow each other by less are of one movement, in seconds.
 MOVING = 0.5
+# Seconds in which the conditioning does nineteen twentieths of its way to a new epoch's.
+TURNING = 4.74 * TAU
 # Seconds before anything counts: filters settle, and the browser warms up.
 SETTLING = 8.0
 
@@ -40,10 +44,12 @@ class Seen:
     Attributes
     ----------
     first_use_ms : p50, p95 and p99 from the last sample of an epoch to its first frame drawn.
+    growth_ms : the p95 of it in the first third of the epochs, and in the last.
     age_ms : p50 and p95 of the age of the newest EEG in a frame, when that is drawn.
     new_per_second : frames of the worker's drawn each second, over all the time, and while
         the picture moves.
-    change : p50 and p95 of the mean absolute change in linear luminance between drawn frames.
+    change : p50 and p95 of the mean absolute change in linear luminance between drawn frames
+        while the conditioning moves.
     smoothness : the second over the first.
     n_drawn : frames drawn.
     first_frame_s : from the start of the command to the first frame drawn.
@@ -52,6 +58,7 @@ class Seen:
     """
 
     first_use_ms: tuple[float, float, float]
+    growth_ms: tuple[float, float]
     age_ms: tuple[float, float]
     new_per_second: tuple[float, float]
     change: tuple[float, float]
@@ -66,8 +73,11 @@ def summarise(drawn: Sequence[Sequence[float]], latency: dict[str, float]) -> Se
 
     Times of drawing and of the EEG are of one clock.
     """
-    t, picture, t_eeg, _, change = np.array(drawn, np.float64).T
-    moved = change[1:][change[1:] > 0]
+    t, picture, t_eeg, epoch, change = np.array(drawn, np.float64).T
+    _, first, which = np.unique(epoch, return_index=True, return_inverse=True)
+    is_turning = t - t[first][which] <= TURNING
+    moved = change[1:][(change[1:] > 0) & is_turning[1:]]
+    thirds = np.array_split(1e3 * (t - t_eeg)[first], 3)
     is_new = np.append(True, np.diff(picture) != 0)
     gaps = np.diff(t[is_new])
     moving = gaps[gaps < MOVING]
@@ -75,15 +85,20 @@ def summarise(drawn: Sequence[Sequence[float]], latency: dict[str, float]) -> Se
     age = 1e3 * np.percentile(t - t_eeg, (50, 95))
     return Seen(
         (latency["p50"], latency["p95"], latency["p99"]),
-        (round(float(age[0]), 1), round(float(age[1]), 1)),
+        _rounded(*(np.percentile(part, 95) for part in (thirds[0], thirds[-1])), places=1),
+        _rounded(*age, places=1),
         (
             round(float(is_new.sum() / (t[-1] - t[0])), 2),
             round(float(1 / moving.mean()), 2) if len(moving) else 0.0,
         ),
-        (round(float(p50), 5), round(float(p95), 5)),
+        _rounded(p50, p95, places=5),
         round(float(p95 / p50), 2),
         len(t),
     )
+
+
+def _rounded(a: float, b: float, places: int) -> tuple[float, float]:
+    return round(float(a), places), round(float(b), places)
 
 
 @contextmanager
@@ -174,14 +189,16 @@ def markdown(rows: dict[str, Seen], rate: float) -> str:
     lines = [
         f"Matrix products of float32 run at {rate:g} GFLOP/s on one core.",
         "",
-        "| | first use p50/p95/p99, ms | displayed age p50/p95, ms | new frames a second: all the "
-        "time, moving | change of luminance p50, p95 | p95/p50 | frames drawn | first frame, s | "
+        "| | first use p50/p95/p99, ms | its p95 in the first and last third | "
+        "displayed age p50/p95, ms | new frames a second: all the time, moving | "
+        "change of luminance p50, p95 | p95/p50 | frames drawn | first frame, s | "
         "memory after a minute, at the end, MB |",
-        "| --- | --- | --- | --- | --- | ---: | ---: | ---: | --- |",
+        "| --- | --- | --- | --- | --- | --- | ---: | ---: | ---: | --- |",
     ]
     for name, seen in rows.items():
         cells = [
             "/".join(f"{x:.0f}" for x in seen.first_use_ms),
+            ", ".join(f"{x:.0f}" for x in seen.growth_ms),
             "/".join(f"{x:.0f}" for x in seen.age_ms),
             ", ".join(f"{x:.1f}" for x in seen.new_per_second),
             ", ".join(f"{x:.4f}" for x in seen.change),

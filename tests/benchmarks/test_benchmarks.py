@@ -77,16 +77,20 @@ def test_the_table_of_training_says_what_each_means_brings() -> None:
 def test_what_a_viewer_saw_is_counted() -> None:
     # Ten frames a second, each picture drawn twice, a rest of two seconds in the middle.
     t = [*(0.1 * k for k in range(20)), *(4 + 0.1 * k for k in range(20))]
-    change = [0.0] + [0.01] * 37 + [0.05] * 2
-    drawn = [[t[k], k // 2, t[k] - 0.3, 0, change[k]] for k in range(40)]
+    # Four epochs; what changes when the conditioning has long arrived does not count.
+    change = [0.0] + [0.01] * 7 + [9.0] * 2 + [0.01] * 29 + [0.05]
+    epochs = [0] * 10 + [1] * 10 + [2] * 16 + [3] * 4
+    late = [0.3, 0.3, 0.3, 0.5]
+    drawn = [[t[k], k // 2, t[k] - late[epochs[k]], epochs[k], change[k]] for k in range(40)]
     seen = summarise(drawn, {"p50": 1.0, "p95": 2.0, "p99": 3.0})
     assert seen.first_use_ms == (1.0, 2.0, 3.0)
-    assert seen.age_ms == pytest.approx((300, 300))
+    assert seen.age_ms == pytest.approx((300, 500))
+    assert seen.growth_ms == pytest.approx((300, 500))
     assert seen.new_per_second[0] == pytest.approx(20 / 5.9, abs=0.01)
     assert seen.new_per_second[1] == pytest.approx(5)
-    assert (seen.change, seen.smoothness) == (pytest.approx((0.01, 0.014)), pytest.approx(1.4))
+    assert (seen.change, seen.smoothness) == (pytest.approx((0.01, 0.022)), pytest.approx(2.2))
     assert seen.n_drawn == 40
-    assert "| a | 1/2/3 | 300/300 |" in live_markdown({"a": seen}, 70.0)
+    assert "| a | 1/2/3 | 300, 500 | 300/500 |" in live_markdown({"a": seen}, 70.0)
 
 
 def test_viewers_are_served_and_timed() -> None:
