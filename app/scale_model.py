@@ -15,6 +15,7 @@ from app.terminal import say
 from models.training.scale_config import (
     AlignConfig,
     ClipConfig,
+    DecoderConfig,
     IpAdapterConfig,
     JudgeConfig,
     TextToImageConfig,
@@ -33,6 +34,7 @@ CLIP_TEXT = "Folder of the small CLIP (`phosphene scale-model clip`)."
 
 Pictures = Annotated[Path, typer.Argument(help=PICTURES_TEXT)]
 Out = Annotated[Path, typer.Argument(help=STAGE_TEXT)]
+Vae = Annotated[Path, typer.Option(help="Folder of the VAE (`phosphene scale-model vae`).")]
 Clip = Annotated[Path, typer.Option(help=CLIP_TEXT)]
 
 
@@ -58,12 +60,21 @@ def clip(config: ClipConfig, pictures: Pictures, out: Out) -> None:
 
 
 @app.command()
+@takes_config(DecoderConfig)
+def decoder(config: DecoderConfig, pictures: Pictures, out: Out, vae: Vae, clip: Clip) -> None:
+    """Teach a VAE another decoder, sharper or quicker; its latents stay."""
+    from models.training.decoder import train
+
+    train(pictures, out, config, vae, clip, say)
+
+
+@app.command()
 @takes_config(TextToImageConfig)
 def text_to_image(
     config: TextToImageConfig,
     pictures: Pictures,
     out: Out,
-    vae: Annotated[Path, typer.Option(help="Folder of the VAE (`phosphene scale-model vae`).")],
+    vae: Vae,
     clip: Clip,
 ) -> None:
     """Teach a U-Net to paint from captions: the base that fine-tuning starts from."""

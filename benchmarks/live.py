@@ -85,13 +85,13 @@ def summarise(drawn: Sequence[Sequence[float]], latency: dict[str, float]) -> Se
     age = 1e3 * np.percentile(t - t_eeg, (50, 95))
     return Seen(
         (latency["p50"], latency["p95"], latency["p99"]),
-        _rounded(*(np.percentile(part, 95) for part in (thirds[0], thirds[-1])), places=1),
-        _rounded(*age, places=1),
+        _rounded(np.percentile(thirds[0], 95), np.percentile(thirds[-1], 95), 1),
+        _rounded(age[0], age[1], 1),
         (
             round(float(is_new.sum() / (t[-1] - t[0])), 2),
             round(float(1 / moving.mean()), 2) if len(moving) else 0.0,
         ),
-        _rounded(p50, p95, places=5),
+        _rounded(p50, p95, 5),
         round(float(p95 / p50), 2),
         len(t),
     )

@@ -32,12 +32,20 @@ class VaeConfig(Schedule):
     lr: Rate = 1.2e-3
     ema_decay: EmaDecay = 0.999
     precision: Precision = "bf16"
-    start: Annotated[
-        str, "Folder of a trained VAE, whose decoder alone learns on: its latents stay."
-    ] = ""
-    decoder_width: Annotated[
-        int, "Channels of a new decoder for the latents of --start; 0: its own learns on."
-    ] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderConfig(Schedule):
+    """Settings of the decoder; every field is a flag."""
+
+    steps: Steps = 4000
+    batch: Batch = 8
+    ema_decay: EmaDecay = 0.998
+    width: Annotated[
+        int, "Channels of all blocks; as many as the VAE's own, and what that knows is kept."
+    ] = 32
+    blocks: Annotated[str, "On 16, 32, 64 and 128 pixels."] = "5,5,3,0"
+    perceptual: Annotated[float, "Weight of how differently CLIP sees the pictures."] = 0.5
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,7 +197,7 @@ def train(
     PreparedSetError, TrainingError
     """
     data = PreparedSet(pictures)
-    vae = load_vae(vae_folder, "--vae")
+    vae = load_vae(vae_folder)
     clip, words = load_clip(clip_folder)
     tokens = words(data.captions())
     latents = encode_set(out / "cache" / "latents.npy", data, vae, vae_folder)

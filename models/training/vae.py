@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 from torch import nn
 
-from models.errors import TrainingError
 from models.training.base import load_stage
 from models.training.prepared import PreparedSet, Shards, images_to_tensor
 from models.training.scale_config import VaeConfig
@@ -35,19 +34,6 @@ def build_vae() -> AutoencoderTiny:
     )
 
 
-def replace_decoder(vae: AutoencoderTiny, width: int) -> AutoencoderTiny:
-    """The same encoder with an untrained decoder.
-
-    Parameters
-    ----------
-    width : channels of all its blocks; a picture costs about their square.
-    """
-    config = dict(vae.config) | {"decoder_block_out_channels": (width,) * 4}
-    other: AutoencoderTiny = AutoencoderTiny.from_config(config)
-    other.encoder.load_state_dict(vae.encoder.state_dict())
-    return other
-
-
 def reconstruction_loss(images: torch.Tensor, decoded: torch.Tensor) -> torch.Tensor:
     """L1 on pixels, on the mean colour of 8x8 blocks, and on the differences of neighbours.
 
@@ -62,7 +48,7 @@ def reconstruction_loss(images: torch.Tensor, decoded: torch.Tensor) -> torch.Te
 
 
 class VaeTask(nn.Module):
-    """Learns pictures; only the decoder where the encoder is frozen.
+    """Learns pictures.
 
     Parameters
     ----------
@@ -115,14 +101,9 @@ class VaeTask(nn.Module):
         }
 
 
-def load_vae(folder: Path | str, flag: str) -> AutoencoderTiny:
-    """A trained VAE; `load_part` for the errors.
-
-    Parameters
-    ----------
-    flag : that gave the folder.
-    """
-    remedy = f"Give {flag} the folder `vae` that `phosphene scale-model vae` wrote."
+def load_vae(folder: Path | str) -> AutoencoderTiny:
+    """A trained VAE; `load_part` for the errors."""
+    remedy = "Give --vae the folder `vae` that `phosphene scale-model vae` wrote."
     vae: AutoencoderTiny = load_stage(AutoencoderTiny, folder, "The VAE", remedy)
     return vae
 
@@ -137,9 +118,6 @@ def train(
 ) -> None:
     """Train the VAE and save it to `out / "vae"`, its latents scaled to unit variance.
 
-    With `config.start`, an already trained VAE, only the decoder learns on, or a new one in its
-    place: the latents stay what a U-Net was trained on.
-
     Parameters
     ----------
     pictures : folder of a prepared set with pictures.
@@ -151,22 +129,14 @@ def train(
     """
     images = PreparedSet(pictures).pictures()
     torch.manual_seed(config.seed)
-    if config.decoder_width and not config.start:
-        raise TrainingError(
-            "--decoder-width is of a new decoder for trained latents: give --start as well."
-        )
-    vae = load_vae(config.start, "--start") if config.start else build()
-    if config.decoder_width:
-        vae = replace_decoder(vae, config.decoder_width)
-    vae.encoder.requires_grad_(not config.start)
+    vae = build()
     run_stage(out, VaeTask(vae, images, error), config, say, identity={"pictures": str(pictures)})
     if not processes().is_main_process:
         return
-    if not config.start:
-        index = torch.randint(len(images), (256,), generator=torch.Generator().manual_seed(1))
-        with torch.no_grad():
-            pixels = images_to_tensor(images.rows("images", index)).to(vae.device)
-            latents = vae.encode(pixels).latents
-        vae.register_to_config(scaling_factor=round(float(1 / latents.std()), 5))
+    index = torch.randint(len(images), (256,), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        pixels = images_to_tensor(images.rows("images", index)).to(vae.device)
+        latents = vae.encode(pixels).latents
+    vae.register_to_config(scaling_factor=round(float(1 / latents.std()), 5))
     vae.save_pretrained(out / "vae")
     say(f"{out / 'vae'} holds the VAE.")

@@ -15,18 +15,20 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from models.errors import PreparedSetError, TrainingError
-from models.training import align, clip, judge, text_to_image, vae
+from models.training import align, clip, decoder, judge, text_to_image, vae
 from models.training.base import load_base
 from models.training.clip import Words, load_clip
 from models.training.config import Schedule
+from models.training.decoder import PerceptualLoss, replace_decoder
 from models.training.judge import Judge
 from models.training.mixtures import LEAST_SHARE
-from models.training.prepared import PreparedSet
+from models.training.prepared import PreparedSet, images_to_tensor
 from models.training.presets import build_encoder
 from models.training.pretrained import read_conditioner, read_encoder
 from models.training.scale_config import (
     AlignConfig,
     ClipConfig,
+    DecoderConfig,
     JudgeConfig,
     TextToImageConfig,
     VaeConfig,
@@ -82,32 +84,56 @@ def test_the_defaults_are_the_recipe_of_the_page() -> None:
         assert f"{config.steps:,} steps" in page
 
 
-def test_the_vae_has_latents_of_unit_variance_and_its_decoder_learns_on_alone(
-    folder: Path, tmp_path: Path
+def test_the_vae_has_latents_of_unit_variance(folder: Path) -> None:
+    trained = AutoencoderTiny.from_pretrained(folder / "vae" / "vae")
+    assert trained.config.scaling_factor != 1.0
+    pixels = images_to_tensor(PreparedSet(folder / "set").pictures()["images"][:])
+    with torch.no_grad():
+        spread = float(trained.encode(pixels).latents.std())
+    assert spread * trained.config.scaling_factor == pytest.approx(1, abs=0.2)
+
+
+@pytest.mark.parametrize(("width", "blocks"), [(8, "1,2,0,1"), (4, "2,1,1,0")])
+def test_another_decoder_learns_the_same_latents(
+    folder: Path, tmp_path: Path, width: int, blocks: str
 ) -> None:
     first = AutoencoderTiny.from_pretrained(folder / "vae" / "vae")
-    assert first.config.scaling_factor != 1.0
-    start = VaeConfig(**SHORT | {"start": str(folder / "vae" / "vae")})
-    vae.train(folder / "set", tmp_path, start, silent)
-    second = AutoencoderTiny.from_pretrained(tmp_path / "vae")
-    assert second.config.scaling_factor == first.config.scaling_factor
-    before, after = first.state_dict(), second.state_dict()
-    changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert changed
-    assert {name.split(".")[0] for name in changed} == {"decoder"}
-
-
-def test_a_narrower_decoder_learns_the_same_latents(folder: Path, tmp_path: Path) -> None:
-    first = AutoencoderTiny.from_pretrained(folder / "vae" / "vae")
-    narrow = {"start": str(folder / "vae" / "vae"), "decoder_width": 4}
-    vae.train(folder / "set", tmp_path, VaeConfig(**SHORT | narrow), silent)
+    config = DecoderConfig(**SHORT, width=width, blocks=blocks)
+    stages = folder / "vae" / "vae", folder / "clip" / "clip"
+    decoder.train(folder / "set", tmp_path, config, *stages, silent)
     second = AutoencoderTiny.from_pretrained(tmp_path / "vae")
     assert second.config.scaling_factor == first.config.scaling_factor
     kept = second.encoder.state_dict()
     assert all(torch.equal(value, kept[n]) for n, value in first.encoder.state_dict().items())
-    assert second.decoder.layers[-1].weight.shape == (3, 4, 3, 3)
-    with pytest.raises(TrainingError, match=r"--decoder-width .* give --start"):
-        vae.train(folder / "set", tmp_path / "new", VaeConfig(**SHORT, decoder_width=4), silent)
+    assert second.decoder.layers[-1].weight.shape == (3, width, 3, 3)
+    assert list(second.config.num_decoder_blocks) == [int(n) for n in blocks.split(",")]
+    assert (tmp_path / "samples.png").is_file()
+    wrong = DecoderConfig(**SHORT, blocks="2,two")
+    with pytest.raises(TrainingError, match=r"--blocks expects four numbers, as 5,5,3,0, not"):
+        decoder.train(folder / "set", tmp_path / "new", wrong, *stages, silent)
+
+
+def test_a_deeper_decoder_begins_with_what_the_old_one_knows(folder: Path) -> None:
+    known = AutoencoderTiny.from_pretrained(folder / "vae" / "vae")
+    deeper = replace_decoder(known, 8, (3, 2, 1, 2))
+    latents = torch.randn(2, 4, 4, 4)
+    with torch.no_grad():
+        torch.testing.assert_close(deeper.decoder(latents), known.decoder(latents))
+
+
+def test_clip_sees_a_blurred_picture_as_another_and_teaches_the_decoder_alone(
+    folder: Path,
+) -> None:
+    loss = PerceptualLoss(load_clip(folder / "clip" / "clip")[0])
+    x = images_to_tensor(PreparedSet(folder / "set").pictures()["images"][:4])
+    blurred = torch.nn.functional.avg_pool2d(x, 5, 1, 2).requires_grad_()
+    assert float(loss(x, x)) == 0
+    seen = loss(x, blurred)
+    seen.backward()
+    assert float(seen.detach()) > 0
+    assert blurred.grad is not None
+    assert blurred.grad.abs().sum() > 0
+    assert all(p.grad is None for p in loss.parameters())
 
 
 def test_clip_tells_colours_apart_and_is_read_as_any_clip(folder: Path) -> None:
@@ -297,15 +323,16 @@ def test_a_judge_needs_to_know_what_pictures_look_like(folder: Path, tmp_path: P
 def test_another_set_or_another_start_is_refused(folder: Path) -> None:
     with pytest.raises(TrainingError, match=r"was begun with pictures=.*/set' \(now .*/other'\)"):
         vae.train(folder / "other", folder / "vae", VaeConfig(**SHORT), silent, tiny_vae)
-    start = VaeConfig(**SHORT | {"start": str(folder / "vae" / "vae")})
+    stages = folder / "vae" / "vae", folder / "clip" / "clip"
+    start = TextToImageConfig(**SHORT | {"start": str(folder / "unet" / "base" / "unet")})
     with pytest.raises(TrainingError, match=r"was begun with start=''"):
-        vae.train(folder / "set", folder / "vae", start, silent)
+        text_to_image.train(folder / "set", folder / "unet", start, *stages, silent)
 
 
 def test_what_an_earlier_stage_should_have_written_is_named(folder: Path, tmp_path: Path) -> None:
     data, nowhere, small = folder / "set", tmp_path / "nowhere", folder / "clip" / "clip"
-    with pytest.raises(TrainingError, match=r"The VAE cannot be loaded.*--start.*model vae"):
-        vae.train(data, tmp_path, VaeConfig(**SHORT | {"start": str(nowhere)}))
+    with pytest.raises(TrainingError, match=r"The VAE cannot be loaded.*--vae.*model vae"):
+        decoder.train(data, tmp_path, DecoderConfig(**SHORT), nowhere, small)
     config = TextToImageConfig(**SHORT)
     with pytest.raises(TrainingError, match=r"The VAE cannot be loaded.*--vae.*model vae"):
         text_to_image.train(data, tmp_path, config, nowhere, small)
