@@ -10,6 +10,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -309,6 +310,9 @@ def _compiled(
     except RuntimeError:
         model = _converted(network, inputs)
         _keep(model, path)
+        with suppress(RuntimeError):
+            # What is read rounds otherwise than what was written: pixels differ by one.
+            model = core.read_model(path)
     shapes = [openvino.PartialShape(list(x.shape)) for x in inputs]
     model.reshape(dict(zip(model.inputs, shapes, strict=True)))
     return core.compile_model(model, "CPU", config).create_infer_request()

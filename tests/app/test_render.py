@@ -80,7 +80,7 @@ def open_again(
         assert isinstance(painter, StreamPainter)
         OPENED[bundle] = painter
     found = OPENED[bundle]
-    return StreamPainter(found._pipeline, found._networks, seed, ladder)
+    return StreamPainter(found._listener._pipeline, found._networks, seed, ladder)
 
 
 @pytest.fixture
