@@ -193,5 +193,5 @@ def train(
 def _numbers(text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
     if len(parts) != 4 or not all(part.isdecimal() for part in parts):
-        raise TrainingError(f"--blocks expects four numbers, as 5,5,3,0, not {text}.")
+        raise TrainingError(f"--blocks expects four numbers, as 3,3,3,0, not {text}.")
     return tuple(map(int, parts))

@@ -44,7 +44,7 @@ class DecoderConfig(Schedule):
     width: Annotated[
         int, "Channels of all blocks; as many as the VAE's own, and what that knows is kept."
     ] = 32
-    blocks: Annotated[str, "On 16, 32, 64 and 128 pixels."] = "5,5,3,0"
+    blocks: Annotated[str, "On 16, 32, 64 and 128 pixels."] = "3,3,3,0"
     perceptual: Annotated[float, "Weight of how differently CLIP sees the pictures."] = 2.0
 
 

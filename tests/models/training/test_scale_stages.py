@@ -109,7 +109,7 @@ def test_another_decoder_learns_the_same_latents(
     assert list(second.config.num_decoder_blocks) == [int(n) for n in blocks.split(",")]
     assert (tmp_path / "samples.png").is_file()
     wrong = DecoderConfig(**SHORT, blocks="2,two")
-    with pytest.raises(TrainingError, match=r"--blocks expects four numbers, as 5,5,3,0, not"):
+    with pytest.raises(TrainingError, match=r"--blocks expects four numbers, as 3,3,3,0, not"):
         decoder.train(folder / "set", tmp_path / "new", wrong, *stages, silent)
 
 
