@@ -15,7 +15,7 @@ from app.bundle import find_bundle, read_epoch_spec
 from app.errors import SettingsError
 from app.evaluation import Wanted as Scored
 from app.evaluation import named_classifier, open_painter, options_of
-from app.painted_stimuli import GUIDANCE, STEPS
+from app.results.captions import GUIDANCE, STEPS
 from app.results.peers import our_decoder, train_peers
 from app.results.stream import Sessions
 from app.ruler import SECONDS_PER_TRIAL
@@ -167,7 +167,7 @@ class Inputs:
 
     @property
     def caption_options(self) -> Options:
-        """How captions are painted: a text-to-image model as it painted the stimuli."""
+        """How captions are painted: a bundle as it paints EEG."""
         if self.wanted.painter is None:
             return self.options
         return replace(self.options, steps=STEPS, guidance=GUIDANCE)
