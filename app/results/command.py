@@ -52,7 +52,7 @@ def results(
     parts: Annotated[
         str,
         typer.Option(
-            help="Some of evaluation, live, listening, peers, by-class, electrodes and "
+            help="Some of evaluation, steps, live, listening, peers, by-class, electrodes and "
             "calibration, with commas; else all."
         ),
     ] = "",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from app.errors import SettingsError, SummaryError
 from app.evaluation import make_empty
-from app.results import by_class, calibration, electrodes, listening, live, peers, pictures
+from app.results import by_class, calibration, electrodes, listening, live, peers, pictures, steps
 from app.results.inputs import Inputs, Say, Wanted
 from app.results.part import Part
 from app.settings import Settings
@@ -79,6 +79,7 @@ def _calibration(inputs: Inputs) -> Part:
 # In the order of the page. The pictures of classes stand beside those of the evaluation.
 PARTS: dict[str, Callable[[Inputs], Part]] = {
     "evaluation": pictures.measure,
+    "steps": steps.measure,
     "live": _live,
     "listening": _listening,
     "peers": _peers,

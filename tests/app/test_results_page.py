@@ -12,6 +12,7 @@ from unittest.mock import Mock, create_autospec
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from acquisition.epoch_spec import EpochSpec
 from acquisition.simulation_parameters import DIFFICULTIES
@@ -152,6 +153,7 @@ def test_all_parts_are_measured_once_and_gone_on_with(
     titles = [line[3:] for line in page.splitlines() if line.startswith("## ")]
     assert titles == [
         "Generated pictures",
+        "In one step and in more",
         "Title of live",
         "Title of listening",
         "Title of peers",
@@ -160,6 +162,9 @@ def test_all_parts_are_measured_once_and_gone_on_with(
         "Title of calibration",
         "How it was made",
     ]
+    assert "### Steps of the U-Net for a picture" in page
+    with Image.open(out / "results-steps.jpg") as drawn:
+        assert drawn.width == 64 + 10 * 96
     assert page.startswith("# Results, difficulty `demo`\n\nAll EEG is simulated")
     assert f"phosphene results {files / 'bundle'}" in page
     assert f"| subject parameters | version 3, digest {DEMO['parameters']} |" in page
@@ -254,7 +259,7 @@ def test_wrong_input_gets_its_sentence_and_writes_nothing(
         ({"classifier": "vit:some"}, ExitCode.USAGE, "needs the scale model's judge"),
         ({"classifier": f"judge:{nowhere}"}, ExitCode.TRAINING, "cannot be loaded"),
         ({"clip": nowhere}, ExitCode.USAGE, "There is no CLIP at"),
-        ({"parts": "live,lve"}, ExitCode.USAGE, "--parts expects evaluation, live, listening"),
+        ({"parts": "live,lve"}, ExitCode.USAGE, "--parts expects evaluation, steps, live"),
         ({"parts": "by-class"}, ExitCode.USAGE, "Give --parts both of them"),
         ({"difficulty": "easy"}, ExitCode.SOURCE, "There is no difficulty 'easy'"),
         ({"difficulty": "literature"}, ExitCode.TRAINING, "not simulated at difficulty 'liter"),

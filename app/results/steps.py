@@ -1,0 +1,112 @@
+"""Pictures of the same EEG in one step of the U-Net and in more, side by side."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw
+
+from app.results.inputs import Inputs
+from app.results.part import Part, Table, written
+from models.pipeline import fixed_noise
+from models.training.metrics import Score
+from models.training.seen import unit_pictures
+from models.training.trials import Trials
+
+STEPS = (1, 2, 4, 8)
+FIGURE = "results-steps.jpg"
+# Of the figure: pictures, how many of them side by side, pixels of each and of the words beside.
+SHOWN, COLUMNS, SIDE, MARGIN = 40, 10, 96, 64
+
+
+def measure(inputs: Inputs) -> Part:
+    """Paint the test set's marker-locked trials in every number of steps, and draw some.
+
+    Raises
+    ------
+    PreparedSetError, EpochShapeError
+        The set and the bundle do not go together.
+    """
+    trials = Trials.choose(inputs.test, inputs.options)
+    eeg = inputs.test.epochs().rows("eeg", trials.rows).float()
+    seen = unit_pictures(inputs.test.pictures(), trials.images)
+    label = inputs.test.pictures()["label"][trials.images].numpy()
+    shuffled = np.random.default_rng(inputs.options.seed).permutation(label)
+    painted = {steps: _paint(inputs, eeg, steps) for steps in STEPS}
+    rows, values = [], {}
+    for steps, pictures in painted.items():
+        parts = pictures.split(inputs.options.batch)
+        said = torch.cat([inputs.judge(part).argmax(1).cpu() for part in parts]).numpy()
+        scores = {
+            name: Score.of((said == truth).astype(float), np.arange(len(label)))
+            for name, truth in (("EEG", label), ("shuffled", shuffled))
+        }
+        off = float((pictures - painted[STEPS[-1]]).abs().mean())
+        rows.append([str(steps), *map(written, scores.values()), f"{off:.3f}"])
+        values[str(steps)] = {name: asdict(score) for name, score in scores.items()}
+    drawn = torch.from_numpy(np.random.default_rng(inputs.options.seed).permutation(len(trials)))
+    draw({"seen": seen, **{str(n): x for n, x in painted.items()}}, drawn[:SHOWN]).save(
+        inputs.out / FIGURE, quality=88
+    )
+    return Part("In one step and in more", [_table(rows, len(trials))], values)
+
+
+def _table(rows: list[list[str]], n: int) -> Table:
+    return Table(
+        "Steps of the U-Net for a picture",
+        ["steps", "the judge, of the painted picture", "shuffled", f"from {STEPS[-1]} steps"],
+        rows,
+        [
+            f"The same {n} trials of simulated EEG and the same noise in all of them; chance is "
+            f"2.5%. The last column: mean difference of a pixel (0 to 1) from the picture of "
+            f"{STEPS[-1]} steps. Intervals are of 95 %.",
+            f"![{SHOWN} trials drawn by seed: what was seen, and what is painted of its EEG in "
+            f"{', '.join(map(str, STEPS))} steps]({FIGURE})",
+        ],
+    )
+
+
+@torch.no_grad()
+def _paint(inputs: Inputs, eeg: torch.Tensor, steps: int) -> torch.Tensor:
+    """Pictures (n, 3, H, W) in 0 to 1 of epochs, all from one noise, as live use has them."""
+    pipeline, options = inputs.painter.pipeline, inputs.options
+    noise, generator = fixed_noise(pipeline, options.seed)
+    painted = []
+    for part in eeg.split(options.batch):
+        output: Any = pipeline(
+            part,
+            steps,
+            options.guidance,
+            [generator.clone_state() for _ in part],
+            noise.expand(len(part), -1, -1, -1),
+            output_type="pt",
+        )
+        painted.append(output.images.cpu())
+    return torch.cat(painted)
+
+
+def draw(pictures: dict[str, torch.Tensor], rows: torch.Tensor) -> Image.Image:
+    """Bands of columns: of each picture the same place in every line.
+
+    Parameters
+    ----------
+    pictures : (n, 3, H, W) in 0 to 1, by what stands beside their line.
+    rows : which of them.
+    """
+    n_bands = -(-len(rows) // COLUMNS)
+    height = SIDE * len(pictures) + SIDE // 4
+    sheet = Image.new("RGB", (MARGIN + COLUMNS * SIDE, n_bands * height), "white")
+    pen = ImageDraw.Draw(sheet)
+    for band, some in enumerate(rows.split(COLUMNS)):
+        for line, (name, all_of_them) in enumerate(pictures.items()):
+            top = band * height + line * SIDE
+            pen.text((4, top + SIDE // 2), name if line == 0 else f"{name} step(s)", "black")
+            small = F.interpolate(all_of_them[some], (SIDE, SIDE), mode="area")
+            pixels = (small.permute(0, 2, 3, 1) * 255).round().byte().numpy()
+            for column, picture in enumerate(pixels):
+                sheet.paste(Image.fromarray(picture), (MARGIN + column * SIDE, top))
+    return sheet
