@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from tqdm import tqdm
 from acquisition.stimuli import concepts
 from models.concepts import ConceptTable
 from models.errors import BundleError
-from models.pipeline import EEGToImagePipeline, fixed_noise
+from models.pipeline import EEGToImageOutput, EEGToImagePipeline, fixed_noise
 from models.training.scorers import Classifier
 from models.training.trials import Options
 
@@ -66,6 +67,33 @@ def is_sure(pipeline: EEGToImagePipeline, data: np.ndarray) -> np.ndarray:
 
 
 @torch.inference_mode()
+def outputs(
+    pipeline: EEGToImagePipeline,
+    data: np.ndarray,
+    options: Options,
+    what: str,
+    is_locked: bool = True,
+) -> Iterator[EEGToImageOutput]:
+    """What the pipeline makes of epochs, a batch at a time, all from one noise; see `paint`."""
+    noise, generator = fixed_noise(pipeline, options.seed)
+    with tqdm(total=len(data), desc=what, unit="picture", disable=None) as progress:
+        for part in torch.from_numpy(data).split(options.batch):
+            output = pipeline(
+                part,
+                options.steps,
+                options.guidance,
+                [generator.clone_state() for _ in part],
+                noise.expand(len(part), -1, -1, -1),
+                output_type="pt",
+                is_locked=is_locked,
+            )
+            # The page gets bytes.
+            output.images = (torch.as_tensor(output.images) * 255).round() / 255
+            yield output
+            progress.update(len(part))
+
+
+@torch.inference_mode()
 def paint(
     pipeline: EEGToImagePipeline,
     judge: Classifier,
@@ -89,23 +117,9 @@ def paint(
     EpochShapeError
         The epochs are not what the bundle was made for.
     """
-    noise, generator = fixed_noise(pipeline, options.seed)
     named, painted = [], []
-    with tqdm(total=len(data), desc=what, unit="picture", disable=None) as progress:
-        for part in torch.from_numpy(data).split(options.batch):
-            output = pipeline(
-                part,
-                options.steps,
-                options.guidance,
-                [generator.clone_state() for _ in part],
-                noise.expand(len(part), -1, -1, -1),
-                output_type="pt",
-                is_locked=is_locked,
-            )
-            # The page gets bytes.
-            pictures = (torch.as_tensor(output.images) * 255).round() / 255
-            named.append(torch.as_tensor(output.concept_probabilities).cpu())
-            painted.append(judge(pictures).argmax(1).cpu())
-            progress.update(len(part))
+    for output in outputs(pipeline, data, options, what, is_locked):
+        named.append(torch.as_tensor(output.concept_probabilities).cpu())
+        painted.append(judge(torch.as_tensor(output.images)).argmax(1).cpu())
     best = torch.cat(named).max(1)
     return Answers(best.indices.numpy(), best.values.numpy(), torch.cat(painted).numpy())

@@ -167,7 +167,7 @@ class Inputs:
 
     @property
     def caption_options(self) -> Options:
-        """How captions are painted: a bundle as it paints EEG."""
+        """How captions are painted: by a bundle as it paints EEG."""
         if self.wanted.painter is None:
             return self.options
         return replace(self.options, steps=STEPS, guidance=GUIDANCE)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
+from app.errors import SummaryError
+from app.results.answers import outputs
 from app.results.inputs import Inputs
 from app.results.part import Part, Table, written
-from models.pipeline import fixed_noise
 from models.training.metrics import Score
 from models.training.seen import unit_pictures
 from models.training.trials import Trials
@@ -30,17 +30,23 @@ def measure(inputs: Inputs) -> Part:
     ------
     PreparedSetError, EpochShapeError
         The set and the bundle do not go together.
+    SummaryError
+        The figure cannot be written.
     """
     trials = Trials.choose(inputs.test, inputs.options)
-    eeg = inputs.test.epochs().rows("eeg", trials.rows).float()
+    eeg = inputs.test.epochs().rows("eeg", trials.rows).float().numpy()
     seen = unit_pictures(inputs.test.pictures(), trials.images)
     label = inputs.test.pictures()["label"][trials.images].numpy()
     shuffled = np.random.default_rng(inputs.options.seed).permutation(label)
-    painted = {steps: _paint(inputs, eeg, steps) for steps in STEPS}
+    painted = {}
+    for steps in STEPS:
+        options = replace(inputs.options, steps=steps)
+        parts = outputs(inputs.painter.pipeline, eeg, options, f"{steps} step(s)")
+        painted[steps] = torch.cat([torch.as_tensor(part.images).cpu() for part in parts])
     rows, values = [], {}
     for steps, pictures in painted.items():
-        parts = pictures.split(inputs.options.batch)
-        said = torch.cat([inputs.judge(part).argmax(1).cpu() for part in parts]).numpy()
+        some = pictures.split(inputs.options.batch)
+        said = torch.cat([inputs.judge(part).argmax(1).cpu() for part in some]).numpy()
         scores = {
             name: Score.of((said == truth).astype(float), np.arange(len(label)))
             for name, truth in (("EEG", label), ("shuffled", shuffled))
@@ -49,44 +55,29 @@ def measure(inputs: Inputs) -> Part:
         rows.append([str(steps), *map(written, scores.values()), f"{off:.3f}"])
         values[str(steps)] = {name: asdict(score) for name, score in scores.items()}
     drawn = torch.from_numpy(np.random.default_rng(inputs.options.seed).permutation(len(trials)))
-    draw({"seen": seen, **{str(n): x for n, x in painted.items()}}, drawn[:SHOWN]).save(
-        inputs.out / FIGURE, quality=88
-    )
-    return Part("In one step and in more", [_table(rows, len(trials))], values)
+    figure = draw({"seen": seen, **{str(n): x for n, x in painted.items()}}, drawn[:SHOWN])
+    try:
+        figure.save(inputs.out / FIGURE, quality=88)
+    except OSError as error:
+        raise SummaryError(
+            f"{inputs.out / FIGURE} cannot be written ({error.strerror}). Free some room."
+        ) from error
+    return Part("In one step and in more", [_table(rows, label)], values)
 
 
-def _table(rows: list[list[str]], n: int) -> Table:
+def _table(rows: list[list[str]], label: np.ndarray) -> Table:
     return Table(
         "Steps of the U-Net for a picture",
         ["steps", "the judge, of the painted picture", "shuffled", f"from {STEPS[-1]} steps"],
         rows,
         [
-            f"The same {n} trials of simulated EEG and the same noise in all of them; chance is "
-            f"2.5%. The last column: mean difference of a pixel (0 to 1) from the picture of "
-            f"{STEPS[-1]} steps. Intervals are of 95 %.",
+            f"The same {len(label)} trials of simulated EEG and the same noise in all of them; "
+            f"chance is {1 / len(np.unique(label)):.1%}. The last column: mean difference of a "
+            f"pixel (0 to 1) from the picture of {STEPS[-1]} steps. Intervals are of 95 %.",
             f"![{SHOWN} trials drawn by seed: what was seen, and what is painted of its EEG in "
             f"{', '.join(map(str, STEPS))} steps]({FIGURE})",
         ],
     )
-
-
-@torch.no_grad()
-def _paint(inputs: Inputs, eeg: torch.Tensor, steps: int) -> torch.Tensor:
-    """Pictures (n, 3, H, W) in 0 to 1 of epochs, all from one noise, as live use has them."""
-    pipeline, options = inputs.painter.pipeline, inputs.options
-    noise, generator = fixed_noise(pipeline, options.seed)
-    painted = []
-    for part in eeg.split(options.batch):
-        output: Any = pipeline(
-            part,
-            steps,
-            options.guidance,
-            [generator.clone_state() for _ in part],
-            noise.expand(len(part), -1, -1, -1),
-            output_type="pt",
-        )
-        painted.append(output.images.cpu())
-    return torch.cat(painted)
 
 
 def draw(pictures: dict[str, torch.Tensor], rows: torch.Tensor) -> Image.Image:

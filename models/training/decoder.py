@@ -170,6 +170,12 @@ def train(
     images = data.pictures()
     vae = load_vae(vae_folder)
     clip, _ = load_clip(clip_folder)
+    side, expected = images.shape("images")[0], clip.config.vision_config.image_size
+    if side != expected:
+        raise TrainingError(
+            f"CLIP sees pictures of {expected} pixels, and {pictures} has {side}. Give --clip one "
+            "that was trained on pictures of this size."
+        )
     latents = encode_set(out / "cache" / "latents.npy", data, vae, vae_folder)
     torch.manual_seed(config.seed)
     vae = replace_decoder(vae, config.width, blocks)

@@ -47,6 +47,11 @@ class DecoderConfig(Schedule):
     blocks: Annotated[str, "On 16, 32, 64 and 128 pixels."] = "3,3,3,0"
     perceptual: Annotated[float, "Weight of how differently CLIP sees the pictures."] = 2.0
 
+    def __post_init__(self) -> None:
+        Schedule.__post_init__(self)
+        self._check("width", self.width >= 1, "a number from 1 upwards")
+        self._check("perceptual", self.perceptual >= 0, "a number from 0 upwards")
+
 
 @dataclass(frozen=True, slots=True)
 class ClipConfig(Schedule):

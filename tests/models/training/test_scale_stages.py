@@ -111,6 +111,22 @@ def test_another_decoder_learns_the_same_latents(
     wrong = DecoderConfig(**SHORT, blocks="2,two")
     with pytest.raises(TrainingError, match=r"--blocks expects four numbers, as 3,3,3,0, not"):
         decoder.train(folder / "set", tmp_path / "new", wrong, *stages, silent)
+    with pytest.raises(TrainingError, match=r"--width expects a number from 1 upwards, not 0"):
+        DecoderConfig(width=0)
+    with pytest.raises(TrainingError, match=r"--perceptual expects a number from 0 upwards"):
+        DecoderConfig(perceptual=-1)
+
+
+def test_a_clip_of_other_pictures_is_refused(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "clip" / "clip", tmp_path / "clip")
+    small, _ = load_clip(folder / "clip" / "clip")
+    other = clip.build_clip(
+        Words.load(tmp_path / "clip"), 2 * small.config.vision_config.image_size
+    )
+    clip.save_clip(other, Words.load(tmp_path / "clip"), tmp_path / "clip")
+    stages = folder / "vae" / "vae", tmp_path / "clip"
+    with pytest.raises(TrainingError, match=r"CLIP sees pictures of 64 pixels, and .* has 32\."):
+        decoder.train(folder / "set", tmp_path / "new", DecoderConfig(**SHORT), *stages, silent)
 
 
 def test_a_deeper_decoder_begins_with_what_the_old_one_knows(folder: Path) -> None:
