@@ -94,7 +94,7 @@ def test_a_graphs_answers_are_pytorchs(tiny_bundle: Path, n: int, device: str) -
 
 
 def test_they_are_converted_once_and_again_where_that_is_lost(
-    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pipeline: EEGToImagePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     converted: list[str] = []
     convert = networks._converted
@@ -104,14 +104,8 @@ def test_they_are_converted_once_and_again_where_that_is_lost(
         return convert(network, inputs)
 
     monkeypatch.setattr(networks, "_converted", counting)
-    # A division that is rounded otherwise in what is read back.
-    pipeline = load_bundle(tiny_bundle)
-    pipeline.vae.register_to_config(scaling_factor=0.78497)
     first, again = (OpenVinoNetworks(pipeline, 1, 1, tmp_path) for _ in range(2))
     assert converted == ["_Encoder", "_Unet", "_Decoder"]
-    for seed in range(20):
-        latents = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(seed))
-        np.testing.assert_array_equal(again.decode(latents), first.decode(latents))
     torch.testing.assert_close(again.predict(*asked(1)), first.predict(*asked(1)), atol=0, rtol=0)
     assert len(list(tmp_path.iterdir())) == 6, "nothing else is left"
     for path in tmp_path.glob("*.xml"):
@@ -122,6 +116,14 @@ def test_they_are_converted_once_and_again_where_that_is_lost(
     file.write_text("no folder")
     OpenVinoNetworks(pipeline, 1, 1, file)
     assert len(converted) == 9, "where nothing can be kept, it goes without"
+
+
+def test_a_first_session_paints_as_later_ones(tmp_path: Path) -> None:
+    # The shipped one's: what is read back rounds otherwise, and in small ones that never shows.
+    shipped = load_bundle(ROOT / "weights" / "scale-model")
+    first, again = (OpenVinoNetworks(shipped, 1, 1, tmp_path) for _ in range(2))
+    for latents in torch.randn(12, 1, 4, 16, 16, generator=torch.Generator().manual_seed(0)):
+        np.testing.assert_array_equal(again.decode(latents), first.decode(latents))
 
 
 def test_other_weights_are_other_networks(pipeline: EEGToImagePipeline, tmp_path: Path) -> None:
