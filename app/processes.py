@@ -68,12 +68,13 @@ class Forked(Process):
     Parameters
     ----------
     zygote : the process that is asked; if it dies before it forks, so does this one.
-    door : to the zygote.
+    door : to the zygote, which its helper for one fork holds open as well: this process is to come
+        until the answer is there, or nobody who could give it.
     """
 
     def __init__(self, zygote: subprocess.Popen[bytes], door: socket.socket) -> None:
         self._zygote = zygote
-        self._door = door
+        self._door = door.dup()
         self._number: int | None = None
         self._status: int | None = None
         stdin, self._pipe = os.pipe()
@@ -83,10 +84,16 @@ class Forked(Process):
 
     def poll(self) -> int | None:
         if self._number is None:
-            with suppress(OSError):  # no answer yet, or nobody to answer
-                self._number = int(self._door.recv(16) or 0) or None
-        if self._number is None:
-            return self._zygote.poll()
+            try:
+                answer = self._door.recv(16)
+            except BlockingIOError:
+                return None
+            except OSError:  # the zygote died before it heard, or the door is closed
+                answer = b""
+            self._door.close()
+            if not answer:
+                return self._zygote.poll()
+            self._number = int(answer)
         if self._status is None:
             # For a moment the process is still its maker's child, not ours.
             with suppress(ChildProcessError):
@@ -96,10 +103,10 @@ class Forked(Process):
         return self._status
 
     def kill(self) -> None:
-        if self._number and self.poll() is None:
-            os.kill(self._number, Signals.SIGKILL)
-            while self.poll() is None:
-                time.sleep(0.01)
+        while self.poll() is None:
+            if self._number:
+                os.kill(self._number, Signals.SIGKILL)
+            time.sleep(0.01)
 
 
 class Zygote:
@@ -137,7 +144,7 @@ class Zygote:
         self._start()
 
     def kill(self) -> None:
-        """End it, and with it what it has not forked yet."""
+        """End it, and with it what it has not begun to fork yet."""
         self._process.kill()
         self._process.wait()
         self._door.close()

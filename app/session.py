@@ -104,8 +104,7 @@ class _Watched:
         """The exit status, once, when the process has ended."""
         if self.process is None or (status := self.process.poll()) is None:
             return None
-        # A fork whose zygote died meanwhile may come yet: it shall not think that we are gone.
-        self.process.ask_to_end()
+        self.process.ask_to_end()  # nobody reads it: this closes the pipe
         self.process = None
         return status
 

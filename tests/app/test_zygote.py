@@ -15,6 +15,7 @@ import pytest
 import app.processes
 from app.session import Session
 from app.settings import Settings
+from app.zygote import adopt_orphans
 from tests.app.test_session import fakes, interrupt, is_alive, pid_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
@@ -114,6 +115,36 @@ def test_a_worker_that_is_not_forked_yet_ends_with_its_zygote() -> None:
     worker.ask_to_end()
     zygote.kill()
     assert worker.poll() == -signal.SIGKILL
+
+
+def test_a_worker_that_comes_after_its_zygotes_end_is_ended_too(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    code = (
+        "import os, pathlib, time, app.zygote as zygote\n"
+        "fork, calls = os.fork, []\n"
+        "def slow():\n"
+        "    calls.append(0)\n"
+        "    if len(calls) == 2:\n"
+        f"        pathlib.Path({str(begun)!r}).touch()\n"
+        "        time.sleep(1)\n"
+        "    return fork()\n"
+        "os.fork = slow\n"
+        "zygote.serve_forks()\n"
+        "time.sleep(60)\n"
+    )
+    assert adopt_orphans()
+    zygote = app.processes.Zygote([sys.executable, "-c", code], os.environ)
+    worker = zygote.fork()
+    while not begun.exists():
+        time.sleep(0.01)
+    zygote.kill()
+    assert worker.poll() is None
+    while worker._number is None:
+        assert worker.poll() is None
+        time.sleep(0.01)
+    worker.kill()
+    assert not is_alive(worker._number)
+    worker.ask_to_end()
 
 
 @pytest.mark.parametrize("refused", [1, 2])
