@@ -37,10 +37,10 @@ from app.verdict import (
     shuffled,
     verdict,
 )
+from models.bundle_files import folder_digest
 from models.pipeline import load_bundle
 from models.training import personal
 from models.training.personal import HeldOut
-from models.training.report import folder_digest
 
 # Folder of what a calibration that goes on has found.
 KEPT = ".calibrating"

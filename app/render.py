@@ -18,10 +18,10 @@ from app.errors import PainterLogError, SummaryError
 from app.film import Film
 from app.painter_log import Aimed, Begun, Stepped, digest_of
 from app.recorded_session import Logged, RecordedSession, SeenAt, Segment, read_session
+from models.bundle_files import folder_digest
 from models.frames import Painter
 from models.ladder import RUNGS, Ladder, Rung
 from models.painter import open_painter
-from models.training.report import folder_digest
 
 # Epochs that are kept for a painter that took them in another order than they were cut.
 KEPT = 64

@@ -5,7 +5,9 @@ A second thread tells how things are four times a second, also while a bundle lo
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -14,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -26,6 +29,7 @@ from app.cores import worker_threads
 from app.messages import Message, pack
 from app.painter_log import DEPTH, Aimed, Begun, Event, PainterLog, Stepped, begun, digest_of
 from app.quiet import silence_libraries
+from models.bundle_files import folder_digest
 from models.errors import EpochShapeError
 from models.ladder import TICK
 
@@ -45,6 +49,9 @@ N_CONCEPTS = 5
 
 # Seconds that a frame goes on at most.
 LONGEST_STEP = 0.25
+
+# What diffusers imports where it finds it: four of eight seconds, and nothing that paints.
+NOT_FOR_PAINTING = ("peft", "scipy", "transformers")
 
 
 class Log(Protocol):
@@ -334,6 +341,21 @@ class Room:
                 worker.show(frame)
 
 
+def import_painter() -> ModuleType:
+    """Import `models.painter`, for which torch and diffusers are imported.
+
+    For a process that only paints: there diffusers finds none of its companions, now or later.
+    """
+    hidden = [name for name in NOT_FOR_PAINTING if name not in sys.modules]
+    # None: an import says that there is no such module.
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        return importlib.import_module("models.painter")
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
 def tell(told: Sequence[tuple[Report, Callable[[bytes], None]]], stop: threading.Event) -> None:
     """Send telemetry until `stop` is set, and once more then.
 
@@ -366,9 +388,7 @@ def main() -> None:
             # Before a recorder that waits for another worker finds this one ready.
             events = [bus.publisher("painter", DEPTH) for bus in buses]
             # torch takes seconds to import: telemetry says that it is coming.
-            from models.painter import open_painters
-            from models.training.report import folder_digest
-
+            open_painters = import_painter().open_painters
             if not settings.debug:
                 silence_libraries()
             # Of gigabytes it takes seconds, which no epoch shall wait for.

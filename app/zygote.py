@@ -97,7 +97,8 @@ def main() -> None:
     with Child("worker", session_folder()) as child:
         set_up_logging(child)
         import app.worker
-        import models.painter  # noqa: F401
+
+        app.worker.import_painter()
     serve_forks()
     app.worker.main()
 

@@ -20,12 +20,13 @@ from app.results.peers import our_decoder, train_peers
 from app.results.stream import Sessions
 from app.ruler import SECONDS_PER_TRIAL
 from app.settings import Settings
+from models.bundle_files import folder_digest
 from models.errors import PreparedSetError
 from models.keyframes import KeyframePainter
 from models.training.eegnet import EEGNetConfig
 from models.training.peers import Predictor
 from models.training.prepared import PreparedSet
-from models.training.report import folder_digest, provenance
+from models.training.report import provenance
 from models.training.scorers import JudgeClassifier
 from models.training.trials import Options
 

@@ -6,7 +6,6 @@ score and by seed, `confusion.png` what was taken for what. Nothing is chosen by
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from models.bundle_files import folder_digest
 from models.training.comparison import SEEN, Metric, Naming
 from models.training.evaluate import Evaluation
 from models.training.figures import choose, confusion_matrix, draw_confusion, draw_grid
@@ -26,17 +26,6 @@ from models.training.scorers import NotMeasured
 # What people read.
 TEXT = "report.md"
 VERSIONS = ("torch", "diffusers", "transformers", "torchmetrics", "numpy")
-
-
-def folder_digest(folder: Path) -> str:
-    """SHA-256 of everything in a folder."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def provenance(bundle: Path) -> dict[str, Any]:

@@ -41,12 +41,12 @@ from app.render import render
 from app.session import Commands, Session, child_commands
 from app.settings import Settings
 from app.worker import Report, Room, Worker
+from models.bundle_files import folder_digest
 from models.errors import BundleError
 from models.frames import Painter
 from models.keyframes import OneByOne
 from models.ladder import RUNGS, Ladder, Rung
 from models.painter import StreamPainter, open_painter
-from models.training.report import folder_digest
 from tests.tiny_bundle import make_distilled_bundle
 
 REQUEST = Request("P01", 30, True)

@@ -478,3 +478,17 @@ def test_a_bundle_that_is_not_there_ends_the_process_with_a_sentence(tmp_path):
     sentence, code = read_error(folder, "worker")
     assert code is ExitCode.BUNDLE
     assert str(bundle) in sentence
+
+
+def test_the_painter_is_imported_without_what_diffusers_finds_for_others():
+    code = (
+        "import sys\n"
+        "from app.worker import NOT_FOR_PAINTING, import_painter\n"
+        "open_painters = import_painter().open_painters\n"
+        "print(*(name in sys.modules for name in NOT_FOR_PAINTING))\n"
+        "import scipy.stats\n"
+        "print(scipy.stats.norm.cdf(0))\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.split() == ["False", "False", "False", "0.5"]
