@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -211,19 +211,48 @@ def markdown(rows: dict[str, Seen], rate: float) -> str:
     return "\n".join([*lines, ""])
 
 
-def watch_all(bundles: Sequence[str], kinds: Sequence[str], seconds: float, out: Path) -> None:
-    """Print the table, and write `live.md` and `live.json`."""
+@contextmanager
+def keyframes_of(bundle: Path) -> Iterator[Path]:
+    """The bundle with DDIM for LCM: so it paints a keyframe for each epoch, and no stream."""
+    from diffusers import DDIMScheduler
+
+    with tempfile.TemporaryDirectory() as folder:
+        beside = Path(folder) / f"{bundle.resolve().name}-keyframes"
+        shutil.copytree(bundle, beside)
+        DDIMScheduler.from_pretrained(bundle, subfolder="scheduler").save_pretrained(
+            beside / "scheduler"
+        )
+        index = beside / "model_index.json"
+        parts = json.loads(index.read_text(encoding="utf-8"))
+        parts["scheduler"] = ["diffusers", "DDIMScheduler"]
+        index.write_text(json.dumps(parts), encoding="utf-8")
+        yield beside
+
+
+def watch_all(
+    bundle: Path, kinds: Sequence[str], seconds: float, out: Path, is_alone: bool
+) -> None:
+    """Print the table, and write `live.md` and `live.json`.
+
+    Parameters
+    ----------
+    kinds : of epochs.
+    seconds : of each session.
+    is_alone : whether nothing is watched beside it, in turns: see `keyframes_of`.
+    """
     import torch
 
     from benchmarks.measure import gflops, matmul, measure
 
     torch.set_num_threads(1)
     rate = gflops(measure({"matmul": matmul()}, 1.0)["matmul"])
-    rows = {
-        f"{kind}, {bundle}": watch(["--bundle", bundle, "--epochs", kind], seconds)
-        for kind in kinds
-        for bundle in bundles
-    }
+    with nullcontext(None) if is_alone else keyframes_of(bundle) as beside:
+        rows = {
+            f"{kind}, {each.name}": watch(["--bundle", str(each), "--epochs", kind], seconds)
+            for kind in kinds
+            for each in (bundle, beside)
+            if each is not None
+        }
     out.mkdir(parents=True, exist_ok=True)
     found = {name: asdict(seen) for name, seen in rows.items()}
     result: dict[str, Any] = {"matmul_gflops": rate, "rows": found}
@@ -233,16 +262,15 @@ def watch_all(bundles: Sequence[str], kinds: Sequence[str], seconds: float, out:
 
 
 def main() -> None:
-    """Watch a bundle, and another beside it, in turns."""
+    """Watch a bundle, and its keyframes beside it, in turns."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.live", description=__doc__)
-    parser.add_argument("--bundle", default="weights/scale-model")
-    parser.add_argument("--beside", default="", help="another bundle, as one that paints keyframes")
+    parser.add_argument("--bundle", type=Path, default=ROOT / "weights" / "scale-model")
+    parser.add_argument("--alone", action="store_true", help="without its keyframes beside")
     parser.add_argument("--epochs", default="marker-locked,sliding", help="kinds, with a comma")
     parser.add_argument("--seconds", type=float, default=60.0, help="of each session")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench", help="folder")
     a = parser.parse_args()
-    bundles = [bundle for bundle in (a.bundle, a.beside) if bundle]
-    watch_all(bundles, a.epochs.split(","), a.seconds, a.out)
+    watch_all(a.bundle, a.epochs.split(","), a.seconds, a.out, a.alone)
 
 
 if __name__ == "__main__":

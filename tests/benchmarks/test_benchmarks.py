@@ -10,13 +10,16 @@ import torch
 
 from benchmarks import acquisition, gpu
 from benchmarks.__main__ import main
+from benchmarks.live import keyframes_of, summarise
 from benchmarks.live import markdown as live_markdown
-from benchmarks.live import summarise
 from benchmarks.measure import measure
 from benchmarks.training import WAYS, Way, markdown, measure_way
 from benchmarks.viewers import markdown as viewers_markdown
 from benchmarks.viewers import measure as measure_viewers
-from tests.tiny_bundle import make_tiny_bundle
+from models.keyframes import KeyframePainter
+from models.painter import open_painter
+from models.pipeline import load_bundle
+from tests.tiny_bundle import make_distilled_bundle, make_tiny_bundle
 
 
 def test_calls_are_timed_in_turns() -> None:
@@ -91,6 +94,17 @@ def test_what_a_viewer_saw_is_counted() -> None:
     assert (seen.change, seen.smoothness) == (pytest.approx((0.01, 0.022)), pytest.approx(2.2))
     assert seen.n_drawn == 40
     assert "| a | 1/2/3 | 300, 500 | 300/500 |" in live_markdown({"a": seen}, 70.0)
+
+
+def test_beside_a_distilled_bundle_are_its_keyframes(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of diffusers, when it saves
+        bundle = make_distilled_bundle(tmp_path / "bundle")
+    with keyframes_of(bundle) as beside:
+        assert isinstance(open_painter(beside, device="cpu"), KeyframePainter)
+        sampler = load_bundle(beside).scheduler.config
+    assert sampler.prediction_type == load_bundle(bundle).scheduler.config.prediction_type
+    assert not beside.exists()
 
 
 def test_viewers_are_served_and_timed() -> None:
