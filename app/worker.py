@@ -6,6 +6,7 @@ A second thread tells how things are four times a second, also while a bundle lo
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import sys
 import threading
@@ -30,7 +31,7 @@ from app.messages import Message, pack
 from app.painter_log import DEPTH, Aimed, Begun, Event, PainterLog, Stepped, begun, digest_of
 from app.quiet import silence_libraries
 from models.bundle_files import folder_digest
-from models.errors import EpochShapeError
+from models.errors import BundleError, EpochShapeError
 from models.ladder import TICK
 
 if TYPE_CHECKING:
@@ -50,8 +51,10 @@ N_CONCEPTS = 5
 # Seconds that a frame goes on at most.
 LONGEST_STEP = 0.25
 
-# What diffusers imports where it finds it: four of eight seconds, and nothing that paints.
-NOT_FOR_PAINTING = ("peft", "scipy", "transformers")
+# What diffusers imports where it finds it, in four of eight seconds, and what paints without: SciPy
+# is for samplers, but not for these.
+NOT_FOR_PAINTING = ("peft", "transformers")
+WITHOUT_SCIPY = ("LCMScheduler", "DDIMScheduler", "PNDMScheduler")
 
 
 class Log(Protocol):
@@ -341,12 +344,24 @@ class Room:
                 worker.show(frame)
 
 
-def import_painter() -> ModuleType:
+def _sampler(bundle: str) -> str:
+    """Class of a bundle's scheduler; "" if that cannot be read, which loading will tell of."""
+    try:
+        index = (find_bundle(bundle) / "model_index.json").read_text(encoding="utf-8")
+        return str(json.loads(index)["scheduler"][1])
+    except (BundleError, OSError, ValueError, LookupError, TypeError):
+        return ""
+
+
+def import_painter(bundle: str) -> ModuleType:
     """Import `models.painter`, for which torch and diffusers are imported.
 
-    For a process that only paints: there diffusers finds none of its companions, now or later.
+    For a process that only paints this bundle, as people call it: there diffusers does not find
+    what that does without, now or later.
     """
-    hidden = [name for name in NOT_FOR_PAINTING if name not in sys.modules]
+    is_without = _sampler(bundle) in WITHOUT_SCIPY
+    names = (*NOT_FOR_PAINTING, *(["scipy"] if is_without else []))
+    hidden = [name for name in names if name not in sys.modules]
     # None: an import says that there is no such module.
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:
@@ -388,7 +403,7 @@ def main() -> None:
             # Before a recorder that waits for another worker finds this one ready.
             events = [bus.publisher("painter", DEPTH) for bus in buses]
             # torch takes seconds to import: telemetry says that it is coming.
-            open_painters = import_painter().open_painters
+            open_painters = import_painter(settings.bundle).open_painters
             if not settings.debug:
                 silence_libraries()
             # Of gigabytes it takes seconds, which no epoch shall wait for.

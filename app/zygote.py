@@ -98,7 +98,7 @@ def main() -> None:
         set_up_logging(child)
         import app.worker
 
-        app.worker.import_painter()
+        app.worker.import_painter(child.settings.bundle)
     serve_forks()
     app.worker.main()
 

@@ -80,7 +80,8 @@ def main() -> None:
         viewers.measure_both(arguments.out, 3 * arguments.seconds)
     if "live" in wanted:
         kinds = ("marker-locked", "sliding")
-        live.watch_all(arguments.bundle, kinds, 15 * arguments.seconds, arguments.out, False)
+        seconds = max(live.SHORTEST, 15 * arguments.seconds)
+        live.watch_all(arguments.bundle, kinds, seconds, arguments.out, False)
     if "training" in wanted:
         training_steps(arguments.out)
 

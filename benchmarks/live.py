@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 import psutil
 
+from models.bundle_files import check_bundle
+from models.errors import BundleError
 from models.follower import TAU
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,6 +37,8 @@ MOVING = 0.5
 TURNING = 4.74 * TAU
 # Seconds before anything counts: filters settle, and the browser warms up.
 SETTLING = 8.0
+# Of a session: fewer seconds are too few epochs that are locked to onsets.
+SHORTEST = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +79,10 @@ def summarise(drawn: Sequence[Sequence[float]], latency: dict[str, float]) -> Se
     """
     t, picture, t_eeg, epoch, change = np.array(drawn, np.float64).T
     _, first, which = np.unique(epoch, return_index=True, return_inverse=True)
-    is_turning = t - t[first][which] <= TURNING
+    # Of the first epoch the beginning may be missing.
+    is_turning = (which > 0) & (t - t[first][which] <= TURNING)
     moved = change[1:][(change[1:] > 0) & is_turning[1:]]
-    thirds = np.array_split(1e3 * (t - t_eeg)[first], 3)
+    thirds = np.array_split(1e3 * (t - t_eeg)[first[1:]], 3)
     is_new = np.append(True, np.diff(picture) != 0)
     gaps = np.diff(t[is_new])
     moving = gaps[gaps < MOVING]
@@ -239,25 +244,40 @@ def watch_all(
     kinds : of epochs.
     seconds : of each session.
     is_alone : whether nothing is watched beside it, in turns: see `keyframes_of`.
+
+    Raises
+    ------
+    SystemExit
+        There is no such bundle, a session is too short or did not begin, or there is no browser;
+        in a sentence.
     """
     import torch
 
     from benchmarks.measure import gflops, matmul, measure
 
+    if seconds < SHORTEST:
+        raise SystemExit(f"{seconds:g} s are too short. Give --seconds of {SHORTEST:g} or more.")
+    bundle = bundle.resolve()
+    try:
+        check_bundle(bundle)
+    except BundleError as error:
+        raise SystemExit(str(error)) from None
     torch.set_num_threads(1)
     rate = gflops(measure({"matmul": matmul()}, 1.0)["matmul"])
-    with nullcontext(None) if is_alone else keyframes_of(bundle) as beside:
-        rows = {
-            f"{kind}, {each.name}": watch(["--bundle", str(each), "--epochs", kind], seconds)
-            for kind in kinds
-            for each in (bundle, beside)
-            if each is not None
-        }
     out.mkdir(parents=True, exist_ok=True)
-    found = {name: asdict(seen) for name, seen in rows.items()}
-    result: dict[str, Any] = {"matmul_gflops": rate, "rows": found}
-    (out / "live.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    (out / "live.md").write_text(markdown(rows, rate), encoding="utf-8")
+    rows: dict[str, Seen] = {}
+    with nullcontext(None) if is_alone else keyframes_of(bundle) as beside:
+        for kind in kinds:
+            for each in filter(None, (bundle, beside)):
+                arguments = ["--bundle", str(each), "--epochs", kind]
+                rows[f"{kind}, {each.name}"] = watch(arguments, seconds)
+                # Each time: what was measured outlasts a session that fails.
+                found = {name: asdict(seen) for name, seen in rows.items()}
+                result: dict[str, Any] = {"matmul_gflops": rate, "rows": found}
+                (out / "live.json").write_text(
+                    json.dumps(result, indent=2) + "\n", encoding="utf-8"
+                )
+                (out / "live.md").write_text(markdown(rows, rate), encoding="utf-8")
     print(markdown(rows, rate))
 
 

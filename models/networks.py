@@ -6,6 +6,7 @@ Shapes are fixed, so that each is compiled or captured once, before the first fr
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 import warnings
@@ -348,8 +349,17 @@ def _keep(model: Any, path: Path) -> None:
 
 
 def _digest(network: nn.Module) -> str:
-    """Of the weights and how they are put together."""
-    digest = hashlib.sha256(repr(network).encode())
+    """Of the weights and how they are put together, which heads and scales belong to."""
+    settings = [
+        {
+            name: value
+            for name, value in dict(getattr(part, "config", {})).items()
+            if not name.startswith("_")
+        }
+        for part in network.children()
+    ]
+    written = json.dumps(settings, sort_keys=True, default=str)
+    digest = hashlib.sha256(f"{network!r}{written}".encode())
     for name, value in network.state_dict().items():
         digest.update(name.encode())
         digest.update(value.contiguous().numpy().view(np.uint8).data)

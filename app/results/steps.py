@@ -35,8 +35,8 @@ def measure(inputs: Inputs) -> Part:
     """
     trials = Trials.choose(inputs.test, inputs.options)
     eeg = inputs.test.epochs().rows("eeg", trials.rows).float().numpy()
-    seen = unit_pictures(inputs.test.pictures(), trials.images)
-    label = inputs.test.pictures()["label"][trials.images].numpy()
+    seen = unit_pictures(inputs.test.pictures(), trials.images[torch.from_numpy(trials.image)])
+    label = trials.label
     shuffled = np.random.default_rng(inputs.options.seed).permutation(label)
     painted = {}
     for steps in STEPS:
@@ -48,7 +48,7 @@ def measure(inputs: Inputs) -> Part:
         some = pictures.split(inputs.options.batch)
         said = torch.cat([inputs.judge(part).argmax(1).cpu() for part in some]).numpy()
         scores = {
-            name: Score.of((said == truth).astype(float), np.arange(len(label)))
+            name: Score.of((said == truth).astype(float), trials.image)
             for name, truth in (("EEG", label), ("shuffled", shuffled))
         }
         off = float((pictures - painted[STEPS[-1]]).abs().mean())

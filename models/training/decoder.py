@@ -30,7 +30,8 @@ def replace_decoder(vae: AutoencoderTiny, width: int, blocks: tuple[int, ...]) -
     """The same encoder with another decoder.
 
     Of the same width it begins with what the old one knows: a block that is new does nothing at
-    first, and blocks that are too many are left out (Chen et al. 2016, Net2Net, arXiv 1511.05641).
+    first (but cut off what is negative, where it is the first of its size), and blocks that are too
+    many are left out (Chen et al. 2016, Net2Net, arXiv 1511.05641).
 
     Parameters
     ----------
@@ -184,7 +185,9 @@ def train(
 
     def look(_step: int) -> None:
         with torch.no_grad():
-            decoded = task.decoder(shown["latents"].to(vae.device)).cpu()
+            # Of the VAE the decoder alone is where training computes.
+            device = next(task.decoder.parameters()).device
+            decoded = task.decoder(shown["latents"].to(device)).cpu()
         pairs = torch.stack([shown["x"], decoded.clamp(-1, 1)], 1).flatten(0, 1)
         pixels = (pairs.permute(0, 2, 3, 1) / 2 + 0.5) * 255
         grid(pixels.byte().numpy(), 10).save(out / "samples.png")

@@ -1,5 +1,6 @@
 """The worker, with a painter that is quick."""
 
+import json
 import subprocess
 import sys
 import threading
@@ -480,15 +481,20 @@ def test_a_bundle_that_is_not_there_ends_the_process_with_a_sentence(tmp_path):
     assert str(bundle) in sentence
 
 
-def test_the_painter_is_imported_without_what_diffusers_finds_for_others():
+@pytest.mark.parametrize(
+    ("sampler", "found"), [("LCMScheduler", "False"), ("LMSDiscreteScheduler", "True")]
+)
+def test_the_painter_is_imported_without_what_its_bundle_does_without(tmp_path, sampler, found):
+    index = json.dumps({"scheduler": ["diffusers", sampler]})
+    (tmp_path / "model_index.json").write_text(index)
     code = (
         "import sys\n"
-        "from app.worker import NOT_FOR_PAINTING, import_painter\n"
-        "open_painters = import_painter().open_painters\n"
-        "print(*(name in sys.modules for name in NOT_FOR_PAINTING))\n"
+        "from app.worker import import_painter\n"
+        f"open_painters = import_painter({str(tmp_path)!r}).open_painters\n"
+        "print(*(name in sys.modules for name in ('peft', 'transformers', 'scipy')))\n"
         "import scipy.stats\n"
         "print(scipy.stats.norm.cdf(0))\n"
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout.split() == ["False", "False", "False", "0.5"]
+    assert done.stdout.split() == ["False", "False", found, "0.5"]

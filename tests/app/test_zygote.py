@@ -135,9 +135,12 @@ def test_a_worker_that_comes_after_its_zygotes_end_is_ended_too(tmp_path: Path) 
     assert adopt_orphans()
     zygote = app.processes.Zygote([sys.executable, "-c", code], os.environ)
     worker = zygote.fork()
-    while not begun.exists():
-        time.sleep(0.01)
-    zygote.kill()
+    try:
+        while not begun.exists():
+            assert worker.poll() is None
+            time.sleep(0.01)
+    finally:
+        zygote.kill()
     assert worker.poll() is None
     while worker._number is None:
         assert worker.poll() is None

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import acquisition, gpu
 from benchmarks.__main__ import main
-from benchmarks.live import keyframes_of, summarise
+from benchmarks.live import keyframes_of, summarise, watch_all
 from benchmarks.live import markdown as live_markdown
 from benchmarks.measure import measure
 from benchmarks.training import WAYS, Way, markdown, measure_way
@@ -91,9 +91,21 @@ def test_what_a_viewer_saw_is_counted() -> None:
     assert seen.growth_ms == pytest.approx((300, 500))
     assert seen.new_per_second[0] == pytest.approx(20 / 5.9, abs=0.01)
     assert seen.new_per_second[1] == pytest.approx(5)
-    assert (seen.change, seen.smoothness) == (pytest.approx((0.01, 0.022)), pytest.approx(2.2))
+    assert (seen.change, seen.smoothness) == (pytest.approx((0.01, 0.028)), pytest.approx(2.8))
     assert seen.n_drawn == 40
     assert "| a | 1/2/3 | 300, 500 | 300/500 |" in live_markdown({"a": seen}, 70.0)
+
+
+@pytest.mark.parametrize(
+    ("bundle", "seconds", "sentence"),
+    [("bundle", 30.0, "is not a bundle: it has no"), ("", 29.0, "29 s are too short. Give --sec")],
+)
+def test_what_cannot_be_watched_is_told_at_once(
+    tmp_path: Path, bundle: str, seconds: float, sentence: str
+) -> None:
+    with pytest.raises(SystemExit, match=sentence):
+        watch_all(tmp_path / bundle, ["sliding"], seconds, tmp_path / "out", is_alone=False)
+    assert not (tmp_path / "out").exists()
 
 
 def test_beside_a_distilled_bundle_are_its_keyframes(tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ import numpy as np
 import openvino_telemetry
 import pytest
 import torch
+from torch import nn
 
 from models import networks
+from models.eeg_encoder import EEGEncoder
 from models.networks import EagerNetworks, GraphNetworks, OpenVinoNetworks, open_networks
 from models.pipeline import EEGToImagePipeline, load_bundle
 
@@ -60,6 +62,13 @@ def test_the_answers_are_pytorchs(pipeline: EEGToImagePipeline, cache: Path, n: 
         torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
     own = pipeline.conditioner(pipeline.eeg_encoder(first))
     torch.testing.assert_close(eager.encode(first), own, atol=0, rtol=0)
+
+
+def test_equal_weights_put_together_otherwise_are_kept_apart() -> None:
+    encoders = [EEGEncoder(8, 64, 16, 16, 1, heads, 1.0) for heads in (2, 4)]
+    encoders[1].load_state_dict(encoders[0].state_dict())
+    assert len({networks._digest(nn.Sequential(encoder)) for encoder in encoders}) == 2
+    assert len({networks._digest(nn.Sequential(encoders[0])) for _ in range(2)}) == 1
 
 
 ROOT = Path(__file__).resolve().parents[2]
