@@ -5,10 +5,7 @@ A second thread tells how things are four times a second, also while a bundle lo
 
 from __future__ import annotations
 
-import importlib
-import json
 import os
-import sys
 import threading
 import time
 from collections import deque
@@ -17,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -28,10 +24,11 @@ from app.bus import Bus, Subscribers
 from app.child import begin_child
 from app.cores import worker_threads
 from app.messages import Message, pack
+from app.painter_import import import_painter
 from app.painter_log import DEPTH, Aimed, Begun, Event, PainterLog, Stepped, begun, digest_of
 from app.quiet import silence_libraries
 from models.bundle_files import folder_digest
-from models.errors import BundleError, EpochShapeError
+from models.errors import EpochShapeError
 from models.ladder import TICK
 
 if TYPE_CHECKING:
@@ -50,11 +47,6 @@ N_CONCEPTS = 5
 
 # Seconds that a frame goes on at most.
 LONGEST_STEP = 0.25
-
-# What diffusers imports where it finds it, in four of eight seconds, and what paints without: SciPy
-# is for samplers, but not for these.
-NOT_FOR_PAINTING = ("peft", "transformers")
-WITHOUT_SCIPY = ("LCMScheduler", "DDIMScheduler", "PNDMScheduler")
 
 
 class Log(Protocol):
@@ -342,33 +334,6 @@ class Room:
         for worker, dt, frame in zip(self._workers, dts, frames, strict=True):
             if dt is not None:
                 worker.show(frame)
-
-
-def _sampler(bundle: str) -> str:
-    """Class of a bundle's scheduler; "" if that cannot be read, which loading will tell of."""
-    try:
-        index = (find_bundle(bundle) / "model_index.json").read_text(encoding="utf-8")
-        return str(json.loads(index)["scheduler"][1])
-    except (BundleError, OSError, ValueError, LookupError, TypeError):
-        return ""
-
-
-def import_painter(bundle: str) -> ModuleType:
-    """Import `models.painter`, for which torch and diffusers are imported.
-
-    For a process that only paints this bundle, as people call it: there diffusers does not find
-    what that does without, now or later.
-    """
-    is_without = _sampler(bundle) in WITHOUT_SCIPY
-    names = (*NOT_FOR_PAINTING, *(["scipy"] if is_without else []))
-    hidden = [name for name in names if name not in sys.modules]
-    # None: an import says that there is no such module.
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
-    try:
-        return importlib.import_module("models.painter")
-    finally:
-        for name in hidden:
-            del sys.modules[name]
 
 
 def tell(told: Sequence[tuple[Report, Callable[[bytes], None]]], stop: threading.Event) -> None:

@@ -97,8 +97,9 @@ def main() -> None:
     with Child("worker", session_folder()) as child:
         set_up_logging(child)
         import app.worker
+        from app.painter_import import import_painter
 
-        app.worker.import_painter(child.settings.bundle)
+        import_painter(child.settings.bundle)
     serve_forks()
     app.worker.main()
 

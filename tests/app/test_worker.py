@@ -489,7 +489,7 @@ def test_the_painter_is_imported_without_what_its_bundle_does_without(tmp_path, 
     (tmp_path / "model_index.json").write_text(index)
     code = (
         "import sys\n"
-        "from app.worker import import_painter\n"
+        "from app.painter_import import import_painter\n"
         f"open_painters = import_painter({str(tmp_path)!r}).open_painters\n"
         "print(*(name in sys.modules for name in ('peft', 'transformers', 'scipy')))\n"
         "import scipy.stats\n"
