@@ -50,8 +50,8 @@ class Seen:
     first_use_ms : p50, p95 and p99 from the last sample of an epoch to its first frame drawn.
     growth_ms : the p95 of it in the first third of the epochs, and in the last.
     age_ms : p50 and p95 of the age of the newest EEG in a frame, when that is drawn.
-    new_per_second : frames of the worker's drawn each second, over all the time, and while
-        the picture moves.
+    new_per_second : frames of the worker's drawn each second, without those that it held, over
+        all the time, and while the picture moves.
     change : p50 and p95 of the mean absolute change in linear luminance between drawn frames
         while the conditioning moves.
     smoothness : the second over the first.
@@ -83,9 +83,12 @@ def summarise(drawn: Sequence[Sequence[float]], latency: dict[str, float]) -> Se
     is_turning = (which > 0) & (t - t[first][which] <= TURNING)
     moved = change[1:][(change[1:] > 0) & is_turning[1:]]
     thirds = np.array_split(1e3 * (t - t_eeg)[first[1:]], 3)
-    is_new = np.append(True, np.diff(picture) != 0)
+    # A picture that changes nothing is the one before, held: nothing moves there.
+    _, of = np.unique(picture, return_inverse=True)
+    is_held = (np.bincount(of, change) == 0)[of]
+    is_new = np.append(True, np.diff(picture) != 0) & ~is_held
     gaps = np.diff(t[is_new])
-    moving = gaps[gaps < MOVING]
+    moving = gaps[(gaps < MOVING) & (np.diff(np.cumsum(is_held)[is_new]) == 0)]
     p50, p95 = np.percentile(moved, (50, 95))
     age = 1e3 * np.percentile(t - t_eeg, (50, 95))
     return Seen(

@@ -37,6 +37,12 @@ class Conditioning:
     context: torch.Tensor
     time_embedding: torch.Tensor
 
+    def is_same(self, other: Conditioning) -> bool:
+        """Whether both tell the same, to the bit."""
+        return torch.equal(self.context, other.context) and torch.equal(
+            self.time_embedding, other.time_embedding
+        )
+
 
 class _Turning:
     """Vectors (n, dim) that follow others, each on its own arc.

@@ -43,12 +43,13 @@ class Frame:
     Attributes
     ----------
     rgb : (H, W, 3) uint8.
-    state : "painted" by the U-Net, or "interpolated" between latents that were.
+    state : "painted" by the U-Net, "interpolated" between latents that were, or "held": the same
+        again, as the newest epoch says the same.
     paint_ms : time for conditioning to pixels.
     """
 
     rgb: np.ndarray
-    state: Literal["painted", "interpolated"]
+    state: Literal["painted", "interpolated", "held"]
     paint_ms: float
 
 

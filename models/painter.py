@@ -37,7 +37,7 @@ SPEEDS = (0.5, 2.0)
 ANCHORING = 0.15
 # Seconds in which keyframes follow each other where nothing better is affordable.
 KEYFRAME_FADE = 1 / 3
-State = Literal["painted", "interpolated"]
+State = Literal["painted", "interpolated", "held"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,8 @@ class StreamPainter:
         """Forget every epoch and frame; see `models.frames.Painter`."""
         self._listener.restart()
         self._follower: Follower | None = None
-        # An epoch that no anchor was painted of yet.
+        # What the newest epoch says, and the same while no anchor was painted of it yet.
+        self._aimed: Conditioning | None = None
         self._target: Conditioning | None = None
         self._is_new = False
         # Latents of the last frame, of the newest epoch, and where a fade of keyframes began.
@@ -134,11 +135,17 @@ class StreamPainter:
         self, eeg: np.ndarray, is_locked: bool = True, first_sample: int | None = None
     ) -> Decoded:
         """Follow an epoch from now on; see `models.frames.Painter`."""
-        self._target, decoded = self._listener.read(eeg, is_locked, first_sample)
+        target, decoded = self._listener.read(eeg, is_locked, first_sample)
+        if self._aimed is not None and self._aimed.is_same(target):
+            # The way goes on as it was; at its end one frame tells that the epoch was read.
+            if not self.is_moving:
+                self._queue.append((self._latents, "held"))
+            return decoded
+        self._aimed = self._target = target
         self._is_new = True
         if self._follower is None:
-            self._follower = Follower(self._target)
-        self._follower.aim(self._target)
+            self._follower = Follower(target)
+        self._follower.aim(target)
         if not self.is_moving:
             # The time of a rest is no movement.
             self._dt = 0.0

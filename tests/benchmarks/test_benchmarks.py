@@ -96,6 +96,20 @@ def test_what_a_viewer_saw_is_counted() -> None:
     assert "| a | 1/2/3 | 300, 500 | 300/500 |" in live_markdown({"a": seen}, 70.0)
 
 
+def test_a_picture_that_changes_nothing_is_no_new_one() -> None:
+    # Ten new pictures a second; one that is held for 0.4 s, and drawn twice.
+    t = [*(0.1 * k for k in range(11)), 1.2, 1.25, *(1.4 + 0.1 * k for k in range(10))]
+    picture = [*range(11), 11, 11, *range(12, 22)]
+    change = [0.01] * 11 + [0.0] * 2 + [0.01] * 10
+    epochs = [0] * 5 + [1] * 6 + [2] * 2 + [3] * 10
+    seen = summarise(
+        [[t[k], picture[k], t[k] - 0.3, epochs[k], change[k]] for k in range(len(t))],
+        {"p50": 1.0, "p95": 2.0, "p99": 3.0},
+    )
+    assert seen.new_per_second == (pytest.approx(21 / 2.3, abs=0.01), pytest.approx(10))
+    assert seen.smoothness == pytest.approx(1)
+
+
 @pytest.mark.parametrize(
     ("bundle", "seconds", "sentence"),
     [("bundle", 30.0, "is not a bundle: it has no"), ("", 29.0, "29 s are too short. Give --sec")],
