@@ -247,6 +247,13 @@ def distill(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle that is learnt from.")],
     prepared: Annotated[Path, typer.Argument(help=PREPARED_TEXT)],
     out: Annotated[Path, typer.Argument(help=STAGE_TEXT)],
+    pictures: Annotated[
+        Path | None,
+        typer.Option(help="Pictures with captions, that some rows are told in place of EEG."),
+    ] = None,
+    clip: Annotated[
+        Path | None, typer.Option(help="With --pictures: the small CLIP that reads captions.")
+    ] = None,
 ) -> None:
     """Teach a bundle to paint in 1, 2 or 4 steps what it paints in many, and write a bundle.
 
@@ -255,7 +262,7 @@ def distill(
     from app.bundle import find_bundle
     from models.training.distill import distill
 
-    distill(find_bundle(str(bundle)), prepared, out, config, say)
+    distill(find_bundle(str(bundle)), prepared, out, config, say, pictures, clip)
 
 
 @app.command("few-steps")

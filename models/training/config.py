@@ -243,6 +243,12 @@ class DistillConfig(Schedule):
     ] = 0.5
     augment: Augment = 0.0
     sampler_steps: SamplerSteps = 4
+    captions: Annotated[
+        float, "With --pictures: share of the rows that are told by captions and not by EEG."
+    ] = 0.5
+    mixed: Annotated[
+        float, "With --pictures: share of these that are told by a mixture of captions."
+    ] = 0.2
     start: Annotated[
         str, "Folder of a U-Net that was distilled before and learns on; none: the bundle's own."
     ] = ""
@@ -251,7 +257,8 @@ class DistillConfig(Schedule):
         Schedule.__post_init__(self)
         self._check("guidance", self.guidance == 0 or self.guidance >= 1, "0, or from 1 upwards")
         self._check("augment", self.augment >= 0, "a number from 0 upwards")
-        self._check("fixed_noise", 0 <= self.fixed_noise <= 1, "a number from 0 to 1")
+        for name in ("fixed_noise", "captions", "mixed"):
+            self._check(name, 0 <= getattr(self, name) <= 1, "a number from 0 to 1")
         self._check("solver_steps", self.solver_steps >= 1, "a number from 1 upwards")
         is_part = 1 <= self.sampler_steps <= self.solver_steps
         self._check("sampler_steps", is_part, "a number from 1 to --solver-steps")

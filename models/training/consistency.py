@@ -20,6 +20,7 @@ from models.conditioner import EEGConditioner
 from models.ip_adapter import ImageAdapter, condition, empty_context
 from models.noise_schedule import ConsistencyFunction
 from models.training.augment import augment, draw_augmentation
+from models.training.captions import CaptionedPictures
 from models.training.seen import SeenEpochs
 from models.training.stage import Rows
 
@@ -51,6 +52,8 @@ class DistillTask(nn.Module):
     fixed : noise (1, 4, h, w) that the painter begins from, whatever the epoch.
     fixed_share : of the rows that have it in place of noise of their own.
     adapter : of a bundle that paints by it; see `models.ip_adapter`.
+    captioned : pictures that are told by their captions in place of EEG, or None.
+    captions_share : of the rows that are.
     """
 
     def __init__(
@@ -67,6 +70,8 @@ class DistillTask(nn.Module):
         fixed: torch.Tensor | None = None,
         fixed_share: float = 0.0,
         adapter: ImageAdapter | None = None,
+        captioned: CaptionedPictures | None = None,
+        captions_share: float = 0.0,
     ) -> None:
         super().__init__()
         self.unet, self.consistency = unet.requires_grad_(True), ConsistencyFunction(scheduler)
@@ -77,6 +82,7 @@ class DistillTask(nn.Module):
         self._guidance = guidance
         self._seen, self._latents, self._strength = seen, latents, strength
         self._fixed, self._fixed_share = fixed, fixed_share
+        self._captioned, self._captions_share = captioned, captions_share
         self._averaged: dict[str, torch.Tensor] = {}
 
     def follow(self, averaged: dict[str, torch.Tensor]) -> None:
@@ -96,22 +102,35 @@ class DistillTask(nn.Module):
         if self._strength:
             n_channels = self._seen.epochs.shape("eeg")[0]
             rows |= draw_augmentation(generator, batch, n_channels, self._strength)
+        if self._captioned is not None:
+            rows |= self._captioned.draw(generator, batch)
+            rows["is_caption"] = torch.rand(batch, generator=generator) < self._captions_share
         return rows
 
     def load(self, rows: Rows) -> Rows:
-        """EEG and latents."""
+        """EEG, latents, and what captions tell."""
         eeg = self._seen.eeg(rows["chosen"])
         if self._strength:
             eeg = augment(eeg, rows, self._strength)
         image_id = self._seen.image_id[rows["chosen"]].numpy()
         latents = torch.from_numpy(self._latents[image_id]).float()
-        return {"eeg": eeg, "latents": latents, "noise": rows["noise"], "place": rows["place"]}
+        out = {"eeg": eeg, "noise": rows["noise"], "place": rows["place"]}
+        if self._captioned is not None:
+            is_caption = rows["is_caption"]
+            of_captions = self._captioned.latents(rows)
+            latents = torch.where(is_caption[:, None, None, None], of_captions, latents)
+            out |= {"is_caption": is_caption, "captions": self._captioned.context(rows)}
+        return out | {"latents": latents}
 
     def forward(self, rows: Rows) -> dict[str, torch.Tensor]:
         """How far the student's answer is from the average's, a step further on."""
         with torch.no_grad():
             tokens = self.encoder(rows["eeg"])
             context, time_embedding, _ = condition(self.conditioner, self.adapter, tokens)
+            if "captions" in rows:
+                is_caption = rows["is_caption"][:, None, None]
+                context = torch.where(is_caption, rows["captions"].to(context), context)
+                time_embedding = self.conditioner.time_embedding(context)
         told = (context, time_embedding)
         t = self.consistency.timesteps[rows["place"]]
         noisy = self.consistency.noisy(rows["latents"], rows["noise"], t)

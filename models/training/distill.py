@@ -20,6 +20,7 @@ from models.keyframes import KeyframePainter
 from models.pipeline import EEGToImagePipeline, fixed_noise
 from models.training.base import check_prediction, encode_set, load_stage
 from models.training.bundle import Sampler, read_held_out, save_variant
+from models.training.captions import CaptionedPictures
 from models.training.config import DistillConfig
 from models.training.consistency import DistillTask
 from models.training.prepared import PreparedSet
@@ -166,12 +167,30 @@ def split_epochs(
     return learnt, every.part((~is_test & is_validation).nonzero()[:, 0])
 
 
+def _captioned(
+    folder: Path, clip: Path, out: Path, mixed: float, pipeline: EEGToImagePipeline, bundle: Path
+) -> CaptionedPictures:
+    if pipeline.image_adapter is not None:
+        raise TrainingError(
+            "The bundle paints from CLIP's embeddings of pictures, not from captions. Leave "
+            "--pictures and --clip away."
+        )
+    data = PreparedSet(folder)
+    latents = encode_set(out / "cache" / "captioned.npy", data, pipeline.vae, bundle)
+    captioned = CaptionedPictures(data, clip, latents, mixed)
+    told = pipeline.conditioner.config
+    captioned.check(told.n_context, told.cross_attention_dim)
+    return captioned
+
+
 def distill(
     bundle: Path,
     prepared: Path,
     out: Path,
     config: DistillConfig,
     say: Callable[[str], None] = print,
+    pictures: Path | None = None,
+    clip: Path | None = None,
 ) -> None:
     """Distil a bundle and write `out / "bundle"`, which `phosphene serve` runs.
 
@@ -182,11 +201,16 @@ def distill(
     bundle : folder of the teacher.
     prepared : folder of a prepared set whose epochs have pictures.
     out : folder of the stage.
+    pictures, clip : prepared set of pictures with captions, and folder of the small CLIP that
+        reads them: some rows are told by captions then, so that nothing is forgotten that captions
+        say and EEG hardly does. Both, or neither.
 
     Raises
     ------
     BundleError, PreparedSetError, TrainingError
     """
+    if (pictures is None) != (clip is None):
+        raise TrainingError("Captions need --pictures and --clip. Give both, or neither.")
     is_main = processes().is_main_process
     data = PreparedSet(prepared)
     painter = KeyframePainter.from_bundle(bundle, threads=torch.get_num_threads(), device="cpu")
@@ -210,6 +234,9 @@ def distill(
     if adapter is not None:
         # Its keys and values learn with the U-Net, its projection does not.
         adapter.projection = pipeline.image_adapter.projection
+    captioned = None
+    if pictures is not None and clip is not None:
+        captioned = _captioned(pictures, clip, out, config.mixed, pipeline, bundle)
     unet = begin_unet(config.start, pipeline.unet, adapter)
     if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
@@ -227,6 +254,8 @@ def distill(
         fixed_noise(pipeline, 0)[0],
         config.fixed_noise,
         pipeline.image_adapter,
+        captioned,
+        config.captions,
     )
     places = torch.arange(min(HELD_OUT, len(validation)))
     likeness = Likeness(
@@ -236,7 +265,8 @@ def distill(
     def look(_step: int) -> dict[str, float]:
         return likeness() if len(places) else {}
 
-    identity = {"bundle": str(bundle), "prepared": str(prepared)}
+    given = {"bundle": bundle, "prepared": prepared, "pictures": pictures, "clip": clip}
+    identity = {name: str(path) for name, path in given.items() if path}
     run_stage(out, task, config, say, look, identity, task.follow)
     if is_main:
         distilled = EEGToImagePipeline(

@@ -7,6 +7,7 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,13 +20,14 @@ from models.keyframes import KeyframePainter
 from models.pipeline import EEGToImagePipeline, load_bundle
 from models.training import text_to_image
 from models.training.base import encode_set
+from models.training.clip import Words, build_clip, load_clip, save_clip
 from models.training.config import DistillConfig
 from models.training.consistency import DistillTask
 from models.training.denoising import Denoising
 from models.training.distill import Likeness, build_scheduler, distill, split_epochs
 from models.training.prepared import PreparedSet
 from models.training.seen import SeenEpochs
-from tests.models.training.made_sets import N_CHANNELS, N_TIMES, make_prepared_set
+from tests.models.training.made_sets import N_CHANNELS, N_TIMES, NAMES, make_prepared_set
 from tests.tiny_bundle import TinySizes, make_tiny_bundle
 
 CONFIG = DistillConfig(
@@ -198,6 +200,65 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+def small_clip(folder: Path) -> Path:
+    words = Words(list(NAMES))
+    torch.manual_seed(0)
+    save_clip(build_clip(words, pixels=32), words, folder)
+    return folder
+
+
+def test_some_rows_are_told_captions(folder: Path, tmp_path: Path) -> None:
+    """With captions alone and no mixtures each picture is told its own, as CLIP reads it."""
+    bundle = make_tiny_bundle(
+        tmp_path / "teacher", TinySizes(N_CHANNELS, N_TIMES, context=16, cross=128)
+    )
+    pipeline = load_bundle(bundle)
+    pipeline.register_modules(scheduler=text_to_image.build_scheduler())
+    pipeline.save_pretrained(bundle)
+    clip = small_clip(tmp_path / "clip")
+    text, words = load_clip(clip)
+    data = PreparedSet(folder / "set")
+    contexts = text_to_image.encode_captions(text, words(data.captions()))
+    seen: list[dict[str, torch.Tensor]] = []
+    given: list[tuple[torch.Tensor, torch.Tensor]] = []
+    load, answer = DistillTask.load, DistillTask.answer
+
+    def loaded(self: DistillTask, rows: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        out = load(self, rows)
+        seen.append(rows | out)
+        return out
+
+    def answered(self: DistillTask, unet: Any, noisy: Any, t: Any, told: Any) -> torch.Tensor:
+        given.append(told)
+        return answer(self, unet, noisy, t, told)
+
+    config = replace(CONFIG, steps=2, batch=16, save_every=2, captions=0.5, mixed=0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DistillTask, "load", loaded)
+        patch.setattr(DistillTask, "answer", answered)
+        distill(bundle, folder / "set", tmp_path / "out", config, silent, folder / "set", clip)
+    rows, (context, time_embedding) = seen[0], given[0]
+    is_caption = rows["is_caption"]
+    assert 2 < is_caption.sum() < 14
+    wanted = contexts[rows["picture"]][is_caption]
+    torch.testing.assert_close(context[is_caption], wanted, atol=2e-3, rtol=0)
+    of_eeg = pipeline.encode(rows["eeg"])
+    torch.testing.assert_close(context[~is_caption], of_eeg.context[~is_caption])
+    torch.testing.assert_close(time_embedding, pipeline.conditioner.time_embedding(context))
+    latents = encode_set(tmp_path / "latents.npy", data, pipeline.vae, "teacher")
+    shown = torch.where(is_caption, rows["picture"], SeenEpochs(data).image_id[rows["chosen"]])
+    torch.testing.assert_close(rows["latents"], torch.from_numpy(latents[shown]).float())
+
+
+def test_captions_that_cannot_be_told_get_their_sentence(folder: Path, tmp_path: Path) -> None:
+    clip = small_clip(tmp_path / "clip")
+    teacher, pictures = folder / "teacher", folder / "set"
+    with pytest.raises(TrainingError, match=r"need --pictures and --clip\. Give both"):
+        distill(teacher, pictures, tmp_path / "out", CONFIG, silent, pictures)
+    with pytest.raises(TrainingError, match=r"contexts of 16 x 128, .* is told 8 x 16\. Give"):
+        distill(teacher, pictures, tmp_path / "out", CONFIG, silent, pictures, clip)
+
+
 def test_what_was_held_out_stays_out(folder: Path) -> None:
     every = SeenEpochs(PreparedSet(folder / "set"))
     held_out = {"val": torch.arange(48, 56), "test": torch.arange(50, 64)}
@@ -238,6 +299,8 @@ def test_what_cannot_be_distilled_gets_its_sentence(
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(TrainingError, match=r"--captions expects a number from 0 to 1, not 1\.5"):
+        DistillConfig(captions=1.5)
     with pytest.raises(TrainingError, match=r"--guidance expects 0, or from 1 upwards, not 0\.5"):
         DistillConfig(guidance=0.5)
     with pytest.raises(TrainingError, match="--sampler-steps expects a number from 1 to --solver"):
