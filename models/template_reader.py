@@ -59,7 +59,10 @@ class TemplateReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
     rank : of the space in which they are.
     n_context, cross_attention_dim : of the U-Net's context; on the image route one token, CLIP's
         embedding.
-    n_looks : directions of the context in which looks are told; 0 for none.
+    slots : how many words there are for each slot of a caption, as size, place and colour; none:
+        nothing is told but the concept.
+    decided : power to which the probabilities of words are raised before they are told: a U-Net
+        does not paint what is told half.
     stream_odds, stream_weight : log odds above which `models.window_filter` says that something is
         seen, and how much a log likelihood ratio is worth there.
     stream_trust : power to which it raises its probabilities, so that they are shares of right
@@ -68,6 +71,8 @@ class TemplateReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
     Attributes
     ----------
     contexts : (n_concepts, n_context, cross_attention_dim), of each concept.
+    of_concept : (n_concepts, n_words), what a concept's own response adds to the scores of words.
+    told : (n_words, n_context, cross_attention_dim), what a word adds to the context.
     weights : (2, 2), of the reader's and the encoder's log probabilities: of marker-locked
         epochs, then of sliding windows.
     seen : (2, 3), likewise: of the reader's log odds that anything was seen, of the encoder's, and
@@ -88,8 +93,9 @@ class TemplateReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
         rank: int = 128,
         n_context: int = 16,
         cross_attention_dim: int = 128,
-        n_looks: int = 32,
-        stream_odds: float = -1.1,  # noqa: ARG002 - kept in the config
+        slots: tuple[int, ...] = (),
+        decided: float = 3.0,  # noqa: ARG002 - kept in the config
+        stream_odds: float = -1.1,  # noqa: ARG002 - likewise
         stream_weight: float = 1.5,  # noqa: ARG002 - likewise
         stream_trust: float = 1.0,  # noqa: ARG002 - likewise
     ) -> None:
@@ -98,9 +104,10 @@ class TemplateReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.locked = nn.Linear(n_channels * (n_times // locked_width), n_concepts)
         self.projection = nn.Linear(n_features, rank, bias=False)
         self.lags = nn.Linear(rank, n_lags * n_concepts)
-        if n_looks:
-            self.looks = nn.Linear(n_features, n_looks)
-            self.words = nn.Linear(n_looks, n_context * cross_attention_dim, bias=False)
+        if n_words := sum(slots):
+            self.words = nn.Linear(n_features, n_words)
+            self.of_concept = nn.Parameter(torch.zeros(n_concepts, n_words))
+            self.told = nn.Parameter(torch.zeros(n_words, n_context, cross_attention_dim))
         self.contexts = nn.Parameter(torch.zeros(n_concepts, n_context, cross_attention_dim))
         self.weights = nn.Parameter(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
         self.seen = nn.Parameter(torch.zeros(2, 3))
@@ -170,10 +177,22 @@ class TemplateReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
         (n, n_context, cross_attention_dim).
         """
         context = self.contexts[label].float()
-        if is_locked and self.config.n_looks:
-            looks = _linear(self.looks, window_means(eeg.float(), self.config.width))
-            context = context + F.linear(looks, self.words.weight.float()).view_as(context)
+        if is_locked and self.config.slots:
+            shares = self.words_of(eeg, label, self.config.decided)
+            context = context + torch.einsum("nw,wtd->ntd", shares, self.told.float())
         return context
+
+    def words_of(self, eeg: torch.Tensor, label: torch.Tensor, power: float = 1.0) -> torch.Tensor:
+        """Probabilities (n, n_words) of the words of a caption, slot by slot.
+
+        Parameters
+        ----------
+        eeg : marker-locked epochs (n, n_channels, n_times) in which concepts `label` were read.
+        power : to which they are raised.
+        """
+        scores = _linear(self.words, window_means(eeg.float(), self.config.width))
+        scores = power * (scores + self.of_concept[label].float())
+        return torch.cat([s.softmax(1) for s in scores.split(list(self.config.slots), 1)], 1)
 
 
 def _linear(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:

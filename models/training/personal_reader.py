@@ -52,7 +52,6 @@ def make_reader(
         min(RANK, *at_lags.reshape(-1, at_lags.shape[2]).shape),
         n_context=c.n_context,
         cross_attention_dim=c.cross_attention_dim,
-        n_looks=0,
     )
     reader.contexts.data = base.contexts.data.float().clone()
     never = np.setdiff1d(np.arange(c.n_concepts), shown)

@@ -68,7 +68,7 @@ def picture_painter(
     c = encoder.config
     reader: TemplateReader = TemplateReader(
         c.in_channels, c.n_times, n_concepts=len(names), n_lags=1, rank=1, n_context=1,
-        cross_attention_dim=embeds.shape[1], n_looks=0,
+        cross_attention_dim=embeds.shape[1],
     )  # fmt: skip
     torch.nn.init.zeros_(reader.locked.weight)
     torch.nn.init.zeros_(reader.locked.bias)

@@ -22,6 +22,7 @@ from models.training.population import Population, fit_population
 from models.training.prepared import PreparedSet
 from models.training.seen import SeenEpochs
 from models.training.templates import (
+    Slots,
     Weighed,
     discriminant,
     features_of,
@@ -29,8 +30,9 @@ from models.training.templates import (
     ridged,
     set_farthest,
     set_lags,
-    set_looks,
     set_weights,
+    set_words,
+    slots_of,
 )
 from models.training.viewed import ViewedSet
 
@@ -139,6 +141,8 @@ def train_reader(
     # Windows with less of a response say nothing.
     last_start = round((LEAST_S - own["tmin"]) * own["sfreq"]) - encoder.n_times
     lags = range(max(0, last_start), longer + 1, WIDTH)
+    pictures = PreparedSet(locked)
+    slots = slots_of(pictures.captions(), pictures.pictures()["label"].numpy())
     reader: TemplateReader = TemplateReader(
         encoder.in_channels,
         encoder.n_times,
@@ -148,8 +152,9 @@ def train_reader(
         len(lags),
         n_context=pipeline.conditioner.config.n_context,
         cross_attention_dim=unet.cross_attention_dim,
+        slots=slots.sizes,
     )
-    _learn_locked(reader, locked, clip)
+    _learn_locked(reader, locked, slots, clip)
     say("Marker-locked epochs can be read.")
     _learn_lags(reader, data, lags)
     say(f"Sliding windows can be read at {len(lags)} lags.")
@@ -165,7 +170,7 @@ def train_reader(
         shutil.copy(bundle / "README.md", out)
 
 
-def _learn_locked(reader: TemplateReader, folder: Path, clip: Path) -> None:
+def _learn_locked(reader: TemplateReader, folder: Path, slots: Slots, clip: Path) -> None:
     seen = SeenEpochs(PreparedSet(folder), "marker-locked")
     viewed = ViewedSet(folder, clip)
     n_concepts = reader.config.n_concepts
@@ -181,7 +186,8 @@ def _learn_locked(reader: TemplateReader, folder: Path, clip: Path) -> None:
     weights, constants = discriminant(centres, ridged(rest / len(features)))
     reader.locked.weight.data = torch.from_numpy(weights).float()
     reader.locked.bias.data = torch.from_numpy(constants).float()
-    set_looks(reader, features, label, viewed.context[seen.image_id].float().numpy())
+    said = Slots(slots.words[seen.image_id.numpy()], slots.sizes)
+    set_words(reader, features, label, said, viewed.context[seen.image_id].float().numpy())
 
 
 def _parts(seen: SeenEpochs) -> Iterator[np.ndarray]:

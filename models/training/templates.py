@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from models.errors import TrainingError
 from models.template_reader import TemplateReader
 from models.window_filter import WindowFilter
 
@@ -90,31 +91,95 @@ def set_lags(reader: TemplateReader, at_lags: np.ndarray, covariance: np.ndarray
     reader.lags.bias.data = torch.from_numpy(-0.5 * (placed**2).sum(axis=1)).float()
 
 
-def set_looks(
-    reader: TemplateReader, features: np.ndarray, concept: np.ndarray, contexts: np.ndarray
-) -> None:
-    """Let a reader tell looks: what of a caption's context is linear in the EEG.
+class Slots(NamedTuple):
+    """What captions say beside the concept.
+
+    Attributes
+    ----------
+    words : (n, n_slots), which word fills each slot of each caption.
+    sizes : how many words there are for each slot.
+    """
+
+    words: np.ndarray
+    sizes: tuple[int, ...]
+
+    def one_hot(self) -> np.ndarray:
+        """(n, n_words), slot by slot."""
+        each = [np.eye(n)[of] for n, of in zip(self.sizes, self.words.T, strict=True)]
+        return np.concatenate([np.zeros((len(self.words), 0)), *each], axis=1)
+
+
+def slots_of(captions: list[str], label: np.ndarray) -> Slots:
+    """Find the slots of captions: places at which those of one concept differ.
 
     Parameters
     ----------
+    label : (n,), the concepts.
+
+    Raises
+    ------
+    TrainingError
+        Captions are not of one form.
+    """
+    split = [caption.split() for caption in captions]
+    if len({len(words) for words in split}) > 1:
+        raise TrainingError(
+            "Captions are of different lengths, so it is not known which of their words say the "
+            "same. Prepare the set with `phosphene prepare`."
+        )
+    words, sizes = [], []
+    for place in np.array(split).T:
+        names, number = np.unique(place, return_inverse=True)
+        if any(len(np.unique(number[label == k])) > 1 for k in np.unique(label)):
+            words.append(number)
+            sizes.append(len(names))
+    return Slots(np.array(words).reshape(len(words), len(captions)).T, tuple(sizes))
+
+
+def set_words(
+    reader: TemplateReader,
+    features: np.ndarray,
+    concept: np.ndarray,
+    slots: Slots,
+    contexts: np.ndarray,
+) -> None:
+    """Let a reader tell looks: the words of a caption, each read by linear discriminants.
+
+    A response is taken to be the concept's, and something of each word; a caption's context, too.
+
+    Parameters
+    ----------
+    reader : with `contexts`.
     features : (n, n_features) of marker-locked epochs.
     concept : (n,), labels.
-    contexts : (n, n_context, dim) of the captions of what was seen.
+    slots : of the captions of what was seen.
+    contexts : (n, n_context, dim), of these captions.
     """
-    centres = reader.contexts.data.numpy()
-    rest = (contexts - centres[concept]).reshape(len(contexts), -1)
-    some = rest[:: max(1, len(rest) // 4000)]
-    _, _, directions = np.linalg.svd(some, full_matrices=False)
-    words = directions[: reader.config.n_looks]
-    mean = features.mean(axis=0)
-    left = (features - mean).astype(np.float64)
-    covariance = ridged(left.T @ left / len(left))
-    coordinates = rest @ words.T
-    weights = np.linalg.solve(covariance, left.T @ coordinates / len(left)).T
-    reader.looks.weight.data = torch.from_numpy(weights).float()
-    constants = coordinates.mean(axis=0) - weights @ mean
-    reader.looks.bias.data = torch.from_numpy(constants).float()
-    reader.words.weight.data = torch.from_numpy(words.T.copy()).float()
+    n_concepts = reader.config.n_concepts
+    centres = np.array(
+        [features[concept == k].mean(axis=0, dtype=float) for k in range(n_concepts)]
+    )
+    is_said = slots.one_hot()
+    rest = features - centres[concept]
+    effects = _effects(slots.sizes, is_said, rest)
+    within = rest - is_said @ effects
+    weights, constants = discriminant(effects, ridged(within.T @ within / len(within)))
+    reader.words.weight.data = torch.from_numpy(weights).float()
+    reader.words.bias.data = torch.from_numpy(constants + np.log(is_said.mean(axis=0))).float()
+    reader.of_concept.data = torch.from_numpy(-centres @ weights.T).float()
+    said = (contexts - reader.contexts.data.numpy()[concept]).reshape(len(contexts), -1)
+    told = _effects(slots.sizes, is_said, said).reshape(-1, *contexts.shape[1:])
+    reader.told.data = torch.from_numpy(told).float()
+
+
+def _effects(sizes: tuple[int, ...], is_said: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """What each word adds to the mean of `y` (n, k), (n_words, k), by least squares."""
+    share = is_said.mean(axis=0)
+    design = is_said - share
+    out = np.linalg.pinv(design.T @ design) @ (design.T @ y)
+    for slot in np.split(np.arange(len(out)), np.cumsum(sizes)[:-1]):
+        out[slot] -= share[slot] @ out[slot]
+    return np.asarray(out)
 
 
 def set_farthest(reader: TemplateReader, eeg: torch.Tensor) -> None:

@@ -32,7 +32,7 @@ def bundle(tmp_path_factory):
     """With a reader, so that it says how concepts are painted."""
     folder = make_tiny_bundle(tmp_path_factory.mktemp("bundle"))
     reader = TemplateReader(
-        n_lags=1, rank=4, n_context=TINY.context, cross_attention_dim=TINY.cross, n_looks=0
+        n_lags=1, rank=4, n_context=TINY.context, cross_attention_dim=TINY.cross
     )
     reader.contexts.data = torch.randn(40, TINY.context, TINY.cross)
     EEGToImagePipeline(**tiny_parts(), reader=reader).save_pretrained(folder)

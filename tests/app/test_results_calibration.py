@@ -34,7 +34,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small and untrained, with a population that nobody belongs to."""
     folder = make_tiny_bundle(tmp_path_factory.mktemp("bundle"))
     reader = TemplateReader(
-        n_lags=1, rank=4, n_context=TINY.context, cross_attention_dim=TINY.cross, n_looks=0
+        n_lags=1, rank=4, n_context=TINY.context, cross_attention_dim=TINY.cross
     )
     EEGToImagePipeline(**tiny_parts(), reader=reader).save_pretrained(folder)
     rng = np.random.default_rng(0)

@@ -6,17 +6,20 @@ import numpy as np
 import pytest
 import torch
 
+from models.errors import TrainingError
 from models.pipeline import EEGToImagePipeline, load_bundle
 from models.template_reader import TemplateReader, window_means
 from models.training.templates import (
+    Slots,
     Weighed,
     discriminant,
     features_of,
     means_of,
     set_farthest,
     set_lags,
-    set_looks,
     set_weights,
+    set_words,
+    slots_of,
 )
 from tests.tiny_bundle import TINY, make_tiny_bundle, tiny_parts
 
@@ -25,7 +28,7 @@ N_CONCEPTS = 40
 
 def small_reader(**sizes):
     values = {"n_channels": 2, "n_times": 32, "n_concepts": 3, "n_lags": 2, "n_context": 4}
-    values |= {"cross_attention_dim": 5, "rank": 6, "n_looks": 3} | sizes
+    values |= {"cross_attention_dim": 5, "rank": 6} | sizes
     return TemplateReader(**values)
 
 
@@ -77,18 +80,81 @@ def test_fewer_directions_keep_those_in_which_templates_differ():
     np.testing.assert_allclose(*scores, atol=1e-4)
 
 
-def test_looks_are_told_of_locked_epochs_alone():
+CAPTIONS = [
+    f"a {size} {name} on the {side}"
+    for name in ("cat", "dog", "car")
+    for size in ("small", "large")
+    for side in ("left", "middle", "right")
+]
+SLOTS = slots_of(CAPTIONS, np.arange(18) // 6)
+
+
+def test_slots_are_where_captions_of_one_concept_differ():
+    assert SLOTS.sizes == (2, 3)
+    # In the order of the alphabet: large before small, left, middle, right.
+    assert SLOTS.words[:4].tolist() == [[1, 0], [1, 1], [1, 2], [0, 0]]
+    assert SLOTS.one_hot()[0].tolist() == [0, 1, 1, 0, 0]
+    assert slots_of(["a cat", "a dog"], np.arange(2)).sizes == ()
+    with pytest.raises(TrainingError, match="different lengths"):
+        slots_of(["a cat", "a small cat"], np.zeros(2))
+
+
+def said_in(slots, in_context):
+    """What captions say beside the mean of all."""
+    words = slots.one_hot()
+    return np.einsum("nw,wtd->ntd", words - words.mean(axis=0), in_context)
+
+
+def reader_of_words(noise):
+    """A reader that learnt 3,000 epochs of captions: each word adds something to a concept's."""
     rng = np.random.default_rng(3)
-    reader = small_reader()
+    reader = small_reader(slots=SLOTS.sizes)
     reader.contexts.data = torch.randn(3, 4, 5)
-    features = rng.standard_normal((400, 8))
-    concept = rng.integers(3, size=400)
-    looks = (features @ rng.standard_normal((8, 20))).reshape(400, 4, 5)
-    set_looks(reader, features, concept, reader.contexts.data.numpy()[concept] + 0.1 * looks)
-    eeg, label = torch.randn(2, 2, 32), torch.tensor([1, 2])
-    plain = reader.context(eeg, label, is_locked=False)
-    torch.testing.assert_close(plain, reader.contexts.data[label])
-    assert (reader.context(eeg, label, is_locked=True) - plain).abs().max() > 0.01
+    of_concept, of_word = rng.standard_normal((3, 8)), rng.standard_normal((5, 8))
+    in_context = rng.standard_normal((5, 4, 5))
+    shown = rng.integers(18, size=3000)
+    concept, slots = shown // 6, Slots(SLOTS.words[shown], SLOTS.sizes)
+    clean = of_concept[concept] + slots.one_hot() @ of_word
+    # Windows of an epoch have no mean of their own.
+    clean = features_of(clean.reshape(-1, 2, 4))
+    features = clean + features_of(noise * rng.standard_normal((3000, 2, 4)))
+    contexts = reader.contexts.data.numpy()[concept] + said_in(slots, in_context)
+    set_words(reader, features, concept, slots, contexts)
+    eeg = torch.from_numpy(features.reshape(-1, 2, 4)).float().repeat_interleave(8, 2)
+    return reader, eeg, torch.from_numpy(concept), slots, in_context
+
+
+def test_words_are_read_by_their_share_of_the_response():
+    reader, eeg, concept, slots, _ = reader_of_words(1.0)
+    found = reader.words_of(eeg, concept).split(list(SLOTS.sizes), 1)
+    for said, word in zip(found, torch.from_numpy(slots.words).T, strict=True):
+        torch.testing.assert_close(said.sum(1), torch.ones(len(said)))
+        best = said.max(1)
+        is_right = (best.indices == word).float()
+        assert 0.5 < is_right.mean() < 0.98
+        # Confidence is the share of right answers.
+        assert best.values.mean() == pytest.approx(float(is_right.mean()), abs=0.03)
+
+
+def test_what_is_told_of_clear_words_is_their_caption():
+    reader, eeg, concept, slots, in_context = reader_of_words(0.1)
+    told = reader.context(eeg, concept, is_locked=True) - reader.contexts.data[concept]
+    np.testing.assert_allclose(told.numpy(), said_in(slots, in_context), atol=0.02)
+
+
+def test_words_are_told_of_locked_epochs_alone():
+    reader, eeg, concept, *_ = reader_of_words(1.0)
+    plain = reader.context(eeg, concept, is_locked=False)
+    torch.testing.assert_close(plain, reader.contexts.data[concept])
+
+
+def test_what_is_told_is_decided():
+    """The likelier word is told more than it is likely."""
+    reader, eeg, concept, *_ = reader_of_words(3.0)
+    decided = reader.context(eeg, concept, is_locked=True) - reader.contexts.data[concept]
+    reader.register_to_config(decided=1.0)
+    half = reader.context(eeg, concept, is_locked=True) - reader.contexts.data[concept]
+    assert decided.norm(dim=(1, 2)).mean() > 1.3 * half.norm(dim=(1, 2)).mean()
 
 
 def near(scores):
@@ -133,7 +199,7 @@ def test_one_in_ten_blank_windows_is_answered():
 def reading_pipeline(**weights):
     """A tiny pipeline whose reader names what the first channel's steps say."""
     reader = TemplateReader(
-        n_lags=1, rank=4, n_context=TINY.context, cross_attention_dim=TINY.cross, n_looks=0
+        n_lags=1, rank=4, n_context=TINY.context, cross_attention_dim=TINY.cross
     )
     reader.contexts.data = torch.randn(N_CONCEPTS, TINY.context, TINY.cross)
     reader.locked.weight.data.zero_()

@@ -32,9 +32,7 @@ def responses():
 @pytest.fixture(scope="module")
 def reader(responses):
     """Knows the responses at every lag; window means of white noise around them."""
-    reader = TemplateReader(
-        N_CHANNELS, N_TIMES, WIDTH, WIDTH, N_CONCEPTS, N_LAGS, 60, 2, 4, n_looks=0
-    )
+    reader = TemplateReader(N_CHANNELS, N_TIMES, WIDTH, WIDTH, N_CONCEPTS, N_LAGS, 60, 2, 4)
     padded = np.zeros((N_CONCEPTS, N_CHANNELS, N_LAGS + N_WINDOWS))
     padded[:, :, BEFORE : BEFORE + RESPONSE] = responses
     at_lags = []

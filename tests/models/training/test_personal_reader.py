@@ -57,7 +57,6 @@ def windows_of(eeg, onset):
 def base():
     return TemplateReader(
         N_CHANNELS, N_TIMES, WIDTH, WIDTH, N_CONCEPTS, 1, 4, n_context=2, cross_attention_dim=4,
-        n_looks=0,
     )  # fmt: skip
 
 
