@@ -159,8 +159,10 @@ class FlashGuard:
         self._begin(picture, t, max(SHORTEST_FADE, FADE * amount))
 
     def _begin(self, picture: _Picture, t: float, duration: float) -> None:
-        # A fade counts from when the picture was asked for, if nothing was in its way.
-        self._t = min(t, max(self._t, picture.t))
+        # From rest a fade counts from when the picture was asked for. What moves goes on from the
+        # tick before: else pictures that come as often as ticks would each get but a part of one.
+        if self._progress == 1:
+            self._t = min(t, max(self._t, picture.t))
         self._progress, self._duration = 0.0, duration
         self._rgb = _resized(self._rgb, picture.rgb.shape)
         self._origin = to_linear(self._rgb)

@@ -34,7 +34,7 @@ from models.pipeline import EEGToImagePipeline, first_line, fixed_noise
 LEVELS = (250, 500, 750)
 SPEEDS = (0.5, 2.0)
 # Seconds in which the loop comes nearer to its anchor by two thirds.
-ANCHORING = 0.15
+ANCHORING = 0.1
 # Seconds in which keyframes follow each other where nothing better is affordable.
 KEYFRAME_FADE = 1 / 3
 State = Literal["painted", "interpolated", "held"]

@@ -173,6 +173,19 @@ def test_a_slow_coherent_stream_passes_nearly_unchanged() -> None:
     assert guard.n_replaced == guard.n_breaches == 0
 
 
+@pytest.mark.parametrize("phase", [0.001, 0.016, 0.032])
+def test_pictures_as_frequent_as_ticks_are_followed_whenever_they_come(phase: float) -> None:
+    """Thirty pictures a second, each so long before a tick; from grey to a lighter one in 0.3 s."""
+    levels = [90 + min(1.0, i / 9) * 80 for i in range(30)]
+    stream = [(10 + (i + 1) / 30 - phase, plain((int(v),) * 3)) for i, v in enumerate(levels)]
+    guard = FlashGuard()
+    # Long before, so that it rests.
+    frames = list(_guarded(guard, [(5.0, plain((90,) * 3)), *stream], lambda: 1 / 30, 1.0))
+    there = next(t for t, frame in frames if t > 10 and frame.rgb.mean() >= 130)
+    wanted = next(t for t, rgb in stream if rgb.mean() >= 130)
+    assert there - wanted <= 0.1
+
+
 def test_the_newest_picture_wins_and_the_others_are_counted() -> None:
     rng = np.random.default_rng(6)
     pictures = [random_picture(rng) for _ in range(4)]
