@@ -186,8 +186,9 @@ def _learn_locked(reader: TemplateReader, folder: Path, slots: Slots, clip: Path
     weights, constants = discriminant(centres, ridged(rest / len(features)))
     reader.locked.weight.data = torch.from_numpy(weights).float()
     reader.locked.bias.data = torch.from_numpy(constants).float()
-    said = Slots(slots.words[seen.image_id.numpy()], slots.sizes)
-    set_words(reader, features, label, said, viewed.context[seen.image_id].float().numpy())
+    if slots.sizes:
+        said = Slots(slots.words[seen.image_id.numpy()], slots.sizes)
+        set_words(reader, features, label, said, viewed.context[seen.image_id].float().numpy())
 
 
 def _parts(seen: SeenEpochs) -> Iterator[np.ndarray]:
