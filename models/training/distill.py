@@ -168,7 +168,13 @@ def split_epochs(
 
 
 def _captioned(
-    folder: Path, clip: Path, out: Path, mixed: float, pipeline: EEGToImagePipeline, bundle: Path
+    folder: Path,
+    clip: Path,
+    out: Path,
+    mixed: float,
+    pipeline: EEGToImagePipeline,
+    bundle: Path,
+    shape: tuple[int, ...],
 ) -> CaptionedPictures:
     if pipeline.image_adapter is not None:
         raise TrainingError(
@@ -177,6 +183,12 @@ def _captioned(
         )
     data = PreparedSet(folder)
     latents = encode_set(out / "cache" / "captioned.npy", data, pipeline.vae, bundle)
+    if latents.shape[1:] != shape:
+        raise TrainingError(
+            f"The pictures of {folder} become latents of {latents.shape[2]} x "
+            f"{latents.shape[3]}, and those that were seen of {shape[1]} x {shape[2]}. Prepare "
+            "both with pictures of one size."
+        )
     captioned = CaptionedPictures(data, clip, latents, mixed)
     told = pipeline.conditioner.config
     captioned.check(told.n_context, told.cross_attention_dim)
@@ -236,7 +248,9 @@ def distill(
         adapter.projection = pipeline.image_adapter.projection
     captioned = None
     if pictures is not None and clip is not None:
-        captioned = _captioned(pictures, clip, out, config.mixed, pipeline, bundle)
+        captioned = _captioned(
+            pictures, clip, out, config.mixed, pipeline, bundle, latents.shape[1:]
+        )
     unet = begin_unet(config.start, pipeline.unet, adapter)
     if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing()

@@ -36,6 +36,15 @@ COMPOSITIONS = "compositions.json"
 APPEARANCE = ("hue_x", "hue_y", "value", "size", "x", "y")
 
 
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PreparedSetError(
+            f"{path} is damaged or cannot be read ({error}). Prepare the set again."
+        ) from error
+
+
 class Shards:
     """Equal-length columns spread over several safetensors files.
 
@@ -111,7 +120,7 @@ class PreparedSet:
                 f"{self.folder} is not a prepared set (no spec.json). "
                 "Make one with `phosphene prepare`."
             )
-        self.spec: dict[str, Any] = json.loads(spec.read_text(encoding="utf-8"))
+        self.spec: dict[str, Any] = _read(spec)
 
     def digest(self) -> str:
         """What tells this set's epochs from others': a hash of their small columns."""
@@ -135,7 +144,7 @@ class PreparedSet:
                 f"{self.folder} holds no captions (no pictures.json). Make the set with "
                 "`phosphene prepare`, and --pictures or --images."
             )
-        captions: list[str] = json.loads(path.read_text(encoding="utf-8"))
+        captions: list[str] = _read(path)
         return captions
 
     @property
@@ -163,7 +172,7 @@ class PreparedSet:
                 c["saturation"] * math.sin(2 * math.pi * c["hue"]),
                 *(c[name] for name in APPEARANCE[2:]),
             )
-            for c in json.loads(path.read_text(encoding="utf-8"))
+            for c in _read(path)
         ]
         return torch.tensor(rows)
 

@@ -257,6 +257,12 @@ def test_captions_that_cannot_be_told_get_their_sentence(folder: Path, tmp_path:
         distill(teacher, pictures, tmp_path / "out", CONFIG, silent, pictures)
     with pytest.raises(TrainingError, match=r"contexts of 16 x 128, .* is told 8 x 16\. Give"):
         distill(teacher, pictures, tmp_path / "out", CONFIG, silent, pictures, clip)
+    other = make_prepared_set(tmp_path / "other")
+    shard = load_file(other / "pictures-00000.safetensors")
+    shard["images"] = shard["images"][:, ::2, ::2].contiguous()
+    save_file(shard, other / "pictures-00000.safetensors")
+    with pytest.raises(TrainingError, match=r"latents of \d x \d, and those .* of one size\."):
+        distill(teacher, pictures, tmp_path / "small", CONFIG, silent, other, clip)
 
 
 def test_what_was_held_out_stays_out(folder: Path) -> None:

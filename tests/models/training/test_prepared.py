@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from models.errors import PreparedSetError
 from models.training.prepared import PreparedSet, images_to_tensor
+from tests.models.training.made_sets import make_prepared_set
 
 
 @pytest.fixture
@@ -90,3 +91,18 @@ def test_missing_and_damaged_sets_get_their_sentence(folder: Path, tmp_path: Pat
 def test_pixels_become_minus_one_to_one_channels_first() -> None:
     images = torch.tensor([0, 255, 51], dtype=torch.uint8).view(1, 1, 1, 3)
     assert images_to_tensor(images).flatten().tolist() == pytest.approx([-1.0, 1.0, -0.6])
+
+
+def read_all(folder: Path) -> None:
+    data = PreparedSet(folder)
+    data.captions()
+    data.appearance()
+
+
+@pytest.mark.parametrize("name", ["spec.json", "pictures.json", "compositions.json"])
+def test_a_truncated_file_gets_its_sentence(tmp_path: Path, name: str) -> None:
+    folder = make_prepared_set(tmp_path / "set")
+    text = (folder / name).read_text()
+    (folder / name).write_text(text[: len(text) // 2])
+    with pytest.raises(PreparedSetError, match=rf"{name} is damaged .* Prepare the set again\."):
+        read_all(folder)
