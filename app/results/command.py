@@ -52,10 +52,17 @@ def results(
     parts: Annotated[
         str,
         typer.Option(
-            help="Some of evaluation, steps, live, listening, peers, by-class, electrodes and "
-            "calibration, with commas; else all."
+            help="Some of evaluation, steps, live, listening, peers, by-class, electrodes, "
+            "calibration and zero-shot, with commas; else all."
         ),
     ] = "",
+    zero_shot_bundle: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a bundle that learnt no EEG of some concepts."),
+    ] = None,
+    zero_shot_test: Annotated[
+        Path | None, typer.Option(help="Prepared set of these concepts alone, with --images.")
+    ] = None,
 ) -> None:
     """Measure a bundle of the scale model in every way, on one page.
 
@@ -81,6 +88,7 @@ def results(
         new_subjects=new_subject or [20, 21],
         limit=limit,
         eegnet_steps=eegnet_steps,
+        zero_shot=to_zero_shot(zero_shot_bundle, zero_shot_test),
     )
     command = shlex.join(["phosphene", *sys.argv[1:]])
     try:
@@ -107,6 +115,23 @@ def to_sets(texts: list[str]) -> dict[str, Path]:
             )
         sets[name] = Path(folder)
     return sets
+
+
+def to_zero_shot(bundle: Path | None, test: Path | None) -> tuple[Path, Path] | None:
+    """Both folders, or neither.
+
+    Raises
+    ------
+    SettingsError
+        One of them alone was given.
+    """
+    if bundle is not None and test is not None:
+        return bundle, test
+    if bundle is not None or test is not None:
+        raise SettingsError(
+            "--zero-shot-bundle and --zero-shot-test go together. Give both, or neither."
+        )
+    return None
 
 
 def results_page(

@@ -53,6 +53,7 @@ class Wanted:
     new_subjects : that are calibrated with.
     limit : trials that are painted, drawn by the seed; 0 takes all.
     eegnet_steps : of EEGNet's training.
+    zero_shot : a bundle that learnt no EEG of some concepts, and a set of these alone; or neither.
     """
 
     training: Path
@@ -66,6 +67,7 @@ class Wanted:
     new_subjects: Sequence[int]
     limit: int
     eegnet_steps: int
+    zero_shot: tuple[Path, Path] | None = None
 
 
 @dataclass(frozen=True)
@@ -124,11 +126,14 @@ class Inputs:
         training, validation, test = (PreparedSet(folder) for folder in sets)
         also = {name: PreparedSet(folder) for name, folder in wanted.also.items()}
         every = (training, validation, test, *also.values())
-        for data in every:
+        left_out = [PreparedSet(wanted.zero_shot[1])] if wanted.zero_shot else []
+        for data in (*every, *left_out):
             check_difficulty(data, wanted.sessions.parameters)
-        check_unseen([training, validation], [test, *also.values()], wanted.sessions)
+        check_unseen([training, validation], [test, *also.values(), *left_out], wanted.sessions)
         check_new([training, validation], wanted.new_subjects)
         folder = find_bundle(bundle)
+        if wanted.zero_shot:
+            find_bundle(str(wanted.zero_shot[0]))
         painter = open_painter(settings, folder)
         judge = named_classifier(wanted.classifier, painter.pipeline.device)
         assert isinstance(judge, JudgeClassifier)
@@ -208,9 +213,19 @@ class Inputs:
             "new subjects": ", ".join(map(str, w.new_subjects)),
             "painted trials": str(w.limit or "all"),
             "steps of EEGNet": str(w.eegnet_steps),
+            **self._zero_shot_identity(),
             "seed": str(self.settings.seed),
             "device": str(self.painter.pipeline.device),
             "versions": ", ".join(f"{name} {number}" for name, number in made["versions"].items()),
+        }
+
+    def _zero_shot_identity(self) -> dict[str, str]:
+        if self.wanted.zero_shot is None:
+            return {}
+        bundle, data = self.wanted.zero_shot
+        return {
+            "bundle without some concepts": _named(bundle, provenance(bundle)["bundle_sha256"]),
+            "test set of these": _named(data, PreparedSet(data).digest()),
         }
 
 

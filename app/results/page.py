@@ -9,7 +9,17 @@ from pathlib import Path
 
 from app.errors import SettingsError, SummaryError
 from app.evaluation import make_empty
-from app.results import by_class, calibration, electrodes, listening, live, peers, pictures, steps
+from app.results import (
+    by_class,
+    calibration,
+    electrodes,
+    listening,
+    live,
+    peers,
+    pictures,
+    steps,
+    zero_shot,
+)
 from app.results.inputs import Inputs, Say, Wanted
 from app.results.part import Part
 from app.settings import Settings
@@ -17,6 +27,7 @@ from models.training.stage import check_same_settings
 
 IDENTITY = "identity.json"
 PAGE = "results.md"
+ZERO_SHOT = "zero-shot"
 
 
 def _live(inputs: Inputs) -> Part:
@@ -86,23 +97,29 @@ PARTS: dict[str, Callable[[Inputs], Part]] = {
     "by-class": _by_class,
     "electrodes": _electrodes,
     "calibration": _calibration,
+    ZERO_SHOT: zero_shot.measure,
 }
 
 
-def choose_parts(names: str) -> list[str]:
-    """The parts that are named, separated by commas; all if none is.
+def choose_parts(names: str, has_zero_shot: bool) -> list[str]:
+    """The parts that are named, separated by commas; all that can be measured if none is.
 
     Raises
     ------
     SettingsError
-        There is no such part.
+        There is no such part, or it lacks its bundle.
     """
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     if unknown := [name for name in wanted if name not in PARTS]:
         raise SettingsError(
             f"--parts expects {', '.join(PARTS)} or some of them, not '{unknown[0]}'."
         )
-    return wanted or list(PARTS)
+    if ZERO_SHOT in wanted and not has_zero_shot:
+        raise SettingsError(
+            f"The part {ZERO_SHOT} measures a second bundle. Give it with --zero-shot-bundle, and "
+            "epochs of its left out concepts with --zero-shot-test."
+        )
+    return wanted or [name for name in PARTS if has_zero_shot or name != ZERO_SHOT]
 
 
 def make_page(
@@ -126,7 +143,7 @@ def make_page(
     SettingsError, SummaryError, BundleError, PreparedSetError, ScorerError, TrainingError,
     EpochShapeError
     """
-    chosen = choose_parts(parts)
+    chosen = choose_parts(parts, wanted.zero_shot is not None)
     if "by-class" in chosen and "evaluation" not in (*chosen, *_done(out)):
         raise SettingsError(
             "The part by-class compares the pictures that the part evaluation paints. Give "

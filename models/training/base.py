@@ -10,11 +10,13 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import DDPMScheduler, UNet2DConditionModel
 
 from models.errors import TrainingError
 from models.pipeline import first_line
 from models.training.prepared import PreparedSet
+from models.training.scorers import open_encoder
 from models.training.seen import encoded_pictures
 from models.training.stage import processes
 
@@ -143,3 +145,29 @@ def encode_set(path: Path, data: PreparedSet, vae: Any, name: Path | str) -> np.
         )
         vae.to("cpu", memory_format=torch.contiguous_format)
     return latents
+
+
+def embed_pictures(path: Path, data: PreparedSet, clip: Path | str) -> np.ndarray:
+    """CLIP's embeddings of all pictures of a set, of unit length, computed once and kept in `path`.
+
+    Parameters
+    ----------
+    clip : name or folder.
+
+    Returns
+    -------
+    array of shape (n_pictures, clip_dim), float16.
+
+    Raises
+    ------
+    ScorerError
+    """
+    group = processes()
+    with torch.no_grad(), group.main_process_first():
+        encode = open_encoder(str(clip), group.device)
+        return encoded_pictures(
+            path,
+            data.pictures(),
+            lambda x: F.normalize(encode(x), dim=1),
+            f"{data.folder.resolve()} by {clip}",
+        )

@@ -79,6 +79,28 @@ def surrogates(eeg: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return out
 
 
+def mean_prototypes(
+    image_embeds: torch.Tensor, image_id: torch.Tensor, label: torch.Tensor, n_labels: int
+) -> torch.Tensor:
+    """Mean embedding of the different pictures of each label, of unit length.
+
+    Parameters
+    ----------
+    image_embeds : of all pictures, (n_pictures, clip_dim).
+    image_id, label : of rows that show them, (n,) each.
+
+    Returns
+    -------
+    tensor of shape (n_labels, clip_dim); zero for a label without pictures.
+    """
+    prototypes = torch.zeros(n_labels, image_embeds.shape[1])
+    for number in range(n_labels):
+        of_label = image_id[label == number].unique()
+        if len(of_label):
+            prototypes[number] = F.normalize(image_embeds[of_label].mean(0), dim=0)
+    return prototypes
+
+
 def fit_prototypes(prototypes: torch.Tensor, embeds: torch.Tensor, label: torch.Tensor) -> None:
     """Turn prototypes, in place, to where EEG of their concepts lies in CLIP's space.
 
@@ -164,6 +186,7 @@ def fit_concepts(
     encoder: EEGEncoder,
     conditioner: EEGConditioner,
     seed: int = 0,
+    prototypes: torch.Tensor | None = None,
 ) -> ConceptTable:
     """Prototypes and what tells nothing from something, from training pictures and EEG.
 
@@ -175,15 +198,12 @@ def fit_concepts(
     names : of the labels, which are 0 to n - 1.
     image_embeds : of all pictures, (n_pictures, clip_dim).
     seen, held_out : training and held-out epochs.
+    prototypes : (n, clip_dim), which stay as they are; None: of the pictures that were seen, turned
+        to the EEG of their concepts.
     """
     generator = torch.Generator().manual_seed(seed)
     pictures = torch.from_numpy(np.asarray(image_embeds, np.float32))
     table: ConceptTable = ConceptTable([names[i] for i in range(len(names))], pictures.shape[1])
-    prototypes = table.prototypes.data.zero_()
-    for number in range(len(names)):
-        of_label = seen.image_id[seen.label == number].unique()
-        if len(of_label):
-            prototypes[number] = F.normalize(pictures[of_label].mean(0), dim=0)
     device = next(encoder.parameters()).device
 
     def embed(eeg: torch.Tensor) -> torch.Tensor:
@@ -192,7 +212,10 @@ def fit_concepts(
 
     known = _some(len(seen), TURNED_ON, generator)
     embeds = torch.cat([embed(seen.eeg(part)) for part in known.split(1024)])
-    fit_prototypes(prototypes, embeds, seen.label[known])
+    if prototypes is None:
+        prototypes = mean_prototypes(pictures, seen.image_id, seen.label, len(names))
+        fit_prototypes(prototypes, embeds, seen.label[known])
+    table.prototypes.data = prototypes
 
     chosen = _some(len(held_out), FITTED, generator)
     similarity = embed(held_out.eeg(chosen)) @ prototypes.T

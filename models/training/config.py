@@ -146,6 +146,11 @@ class FinetuneConfig(Schedule):
     clip: Annotated[
         str, "CLIP whose image encoder is E_I: a folder, or a name on the Hugging Face Hub."
     ] = "openai/clip-vit-large-patch14"
+    zero_shot: Annotated[
+        str,
+        "Prepared set of pictures of all concepts, also of those whose EEG is not learnt from: the "
+        "bundle's are their mean embeddings.",
+    ] = ""
     route: Annotated[
         Literal["context", "image"],
         "How EEG reaches the painter: as context tokens for a cross-attention that learns, as in "

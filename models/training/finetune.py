@@ -19,13 +19,19 @@ from torch import nn
 
 from models.conditioner import EEGConditioner
 from models.eeg_encoder import EEGEncoder
-from models.errors import SplitError
+from models.errors import SplitError, TrainingError
 from models.ip_adapter import ImageAdapter, condition, empty_context
 from models.losses import clip_loss, contrast_loss
 from models.training.align import HEAD
 from models.training.augment import augment, draw_augmentation
-from models.training.base import Base, encode_set, load_base
-from models.training.bundle import Sampler, concept_names, fit_concepts, save_bundle
+from models.training.base import Base, embed_pictures, encode_set, load_base
+from models.training.bundle import (
+    Sampler,
+    concept_names,
+    fit_concepts,
+    mean_prototypes,
+    save_bundle,
+)
 from models.training.config import FinetuneConfig, SplitBy
 from models.training.confounding import confounding
 from models.training.denoising import Denoising
@@ -38,8 +44,7 @@ from models.training.image_route import (
 from models.training.prepared import PreparedSet
 from models.training.presets import build_encoder
 from models.training.pretrained import read_conditioner, read_encoder
-from models.training.scorers import open_encoder
-from models.training.seen import SeenEpochs, encoded_pictures
+from models.training.seen import SeenEpochs
 from models.training.splits import By, Split, split_rows
 from models.training.stage import Rows, processes, run_stage
 
@@ -305,7 +310,13 @@ def finetune(
     torch.manual_seed(config.seed)
     encoder = load_encoder(config, seen, prepared)
     base = load_base(config.base)
-    latents, image_embeds = encode_all(data, base, cache or out / "cache", config)
+    cache = cache or out / "cache"
+    latents, image_embeds = encode_all(data, base, cache, config)
+    zero_shot = (
+        prototypes_of(PreparedSet(Path(config.zero_shot)), data, cache, config)
+        if config.zero_shot
+        else None
+    )
     conditioner = build_conditioner(encoder, base.unet, image_embeds.shape[1], config)
     adapter = scheduler = None
     sampler = Sampler(config.sampler_steps, config.guidance)
@@ -339,7 +350,14 @@ def finetune(
         # Labels that are no row of numbers from zero have no place in a table.
         if set(seen.label.tolist()) <= set(names) == set(range(len(names))):
             concepts = fit_concepts(
-                names, image_embeds, seen, validation or seen, encoder, conditioner, config.seed
+                names,
+                image_embeds,
+                seen,
+                validation or seen,
+                encoder,
+                conditioner,
+                config.seed,
+                zero_shot,
             )
         parts = base, encoder, conditioner, concepts
         save_bundle(out / "bundle", *parts, data, held_out, sampler, adapter, scheduler)
@@ -349,6 +367,33 @@ def finetune(
         say(f"{out / 'bundle'} holds the bundle: phosphene serve --bundle {out / 'bundle'}")
 
 
+def prototypes_of(
+    pictures: PreparedSet, data: PreparedSet, cache: Path, config: FinetuneConfig
+) -> torch.Tensor:
+    """Mean embedding of each concept's pictures, (n_concepts, clip_dim).
+
+    Parameters
+    ----------
+    pictures : that show all concepts of `data`.
+
+    Raises
+    ------
+    TrainingError
+        They are of other concepts, or of some there is none.
+    """
+    names = concept_names(data)
+    label = pictures.pictures()["label"]
+    if concept_names(pictures) != names or label.unique().numel() != len(names):
+        raise TrainingError(
+            f"{pictures.folder} does not show all concepts of {data.folder}. Give --zero-shot what "
+            "`phosphene prepare --pictures` wrote."
+        )
+    embeds = torch.from_numpy(
+        embed_pictures(cache / "zero_shot.npy", pictures, config.clip).astype(np.float32)
+    )
+    return mean_prototypes(embeds, torch.arange(len(embeds)), label, len(names))
+
+
 def encode_all(
     data: PreparedSet, base: Base, cache: Path, config: FinetuneConfig
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -356,15 +401,7 @@ def encode_all(
 
     Where nothing is to be painted, the latents are (n_pictures, 0).
     """
-    group = processes()
-    with torch.no_grad(), group.main_process_first():
-        clip = open_encoder(config.clip, group.device)
-        image_embeds = encoded_pictures(
-            cache / "image_embeds.npy",
-            data.pictures(),
-            lambda x: F.normalize(clip(x), dim=1),
-            f"{data.folder.resolve()} by {config.clip}",
-        )
+    image_embeds = embed_pictures(cache / "image_embeds.npy", data, config.clip)
     if config.route == "image" and not config.painter_weight:
         return np.empty((len(image_embeds), 0), np.float16), image_embeds
     latents = encode_set(cache / "latents.npy", data, base.vae, config.base)

@@ -11,18 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import nn
 
 from models.ip_adapter import ImageAdapter, ImageAttention, cross_attentions, hidden_sizes
-from models.training.base import encode_set, load_base
+from models.training.base import embed_pictures, encode_set, load_base
 from models.training.denoising import Denoising
 from models.training.mixtures import Mixtures
 from models.training.prepared import PreparedSet
 from models.training.scale_config import IpAdapterConfig
-from models.training.scorers import open_encoder
-from models.training.seen import encoded_pictures
 from models.training.stage import Rows, processes, run_stage
 from models.training.text_to_image import DROPOUT, MIN_SNR, grid, sample
 
@@ -128,14 +125,7 @@ def train(
     data = PreparedSet(pictures)
     base = load_base(str(base_folder))
     latents = encode_set(out / "cache" / "latents.npy", data, base.vae, base_folder)
-    clip = open_encoder(str(clip_folder), processes().device)
-    with torch.no_grad(), processes().main_process_first():
-        image_embeds = encoded_pictures(
-            out / "cache" / "image_embeds.npy",
-            data.pictures(),
-            lambda x: F.normalize(clip(x), dim=1),
-            f"{data.folder.resolve()} by {clip_folder}",
-        )
+    image_embeds = embed_pictures(out / "cache" / "image_embeds.npy", data, clip_folder)
     torch.manual_seed(config.seed)
     adapter = build_adapter(base.unet, image_embeds.shape[1], config.n_tokens)
     label = data.pictures()["label"]

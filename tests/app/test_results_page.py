@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 from acquisition.epoch_spec import EpochSpec
 from acquisition.simulation_parameters import DIFFICULTIES
@@ -32,10 +33,11 @@ from app.results import (
 from app.results.intervals import finite, unpaired_ratio
 from app.results.part import Part, Table
 from app.results.stream import Sessions
+from models.pipeline import load_bundle
 from models.training import caption_painter
 from models.training.clip import Words, build_clip, save_clip
 from models.training.judge import Judge
-from models.training.prepared import PreparedSet
+from models.training.prepared import PreparedSet, Shards
 from models.training.trials import Options, Trials
 from tests.app.test_cli import run
 from tests.app.test_results_peers import PERFECT, WRONG, N, made
@@ -91,6 +93,10 @@ def command(files: Path, out: Path, **changed: object) -> list[str]:
     return ["results", str(changed.get("bundle", files / "bundle")), str(out), *flags]
 
 
+def zero_shot(bundle: Path, test: Path) -> dict[str, object]:
+    return {"zero_shot_bundle": bundle, "zero_shot_test": test}
+
+
 def observe(sessions: Sessions, spec: EpochSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Stands for the ideal observer, which takes minutes to build; right in half."""
     assert (sessions.numbers, sessions.n_trials, len(spec.ch_names)) == ([100], 10, 32)
@@ -140,7 +146,9 @@ def test_all_parts_are_measured_once_and_gone_on_with(
     assert "The same command goes on" in capsys.readouterr().err
     page = (out / "results.md").read_text()
     assert "## Generated pictures" in page
-    assert "These parts: live, listening, peers, by-class, electrodes, calibration." in page
+    assert (
+        "These parts: live, listening, peers, by-class, electrodes, calibration, zero-shot." in page
+    )
 
     # As if stopped in the middle of another part, too.
     (out / "by-class").mkdir()
@@ -160,8 +168,10 @@ def test_all_parts_are_measured_once_and_gone_on_with(
         "Beside a classifier and a painter of classes",
         "Title of electrodes",
         "Title of calibration",
+        "Not measured",
         "How it was made",
     ]
+    assert "These parts: zero-shot." in page
     assert "### Steps of the U-Net for a picture" in page
     with Image.open(out / "results-steps.jpg") as drawn:
         assert drawn.width == 64 + 10 * 96
@@ -212,6 +222,57 @@ def test_generated_pictures_stand_beside_the_observer_and_captions(
     assert of_captions["rows"][0][0] == "`painter`"
     assert "at least 97%" in of_captions["rows"][0][-1]
     assert not any(mock.called for mock in measured.values())
+
+
+def keep_labels(folder: Path, kept: list[int]) -> Path:
+    """Leave a prepared set the epochs of some labels."""
+    path = folder / "epochs-00000.safetensors"
+    epochs = load_file(path)
+    rows = np.isin(epochs["label"], kept)
+    save_file({name: np.ascontiguousarray(x[rows]) for name, x in epochs.items()}, path)
+    return folder
+
+
+def test_left_out_concepts_are_named_and_painted_by_a_second_bundle(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    files: Path,
+    measured: Measured,
+    tmp_path: Path,
+) -> None:
+    bundle = make_tiny_bundle(tmp_path / "second", TinySizes(cross=128))
+    test = keep_labels(make_set(tmp_path / "left-out", source(102)), [1, 3])
+    words = command(
+        files, tmp_path / "out", zero_shot_bundle=bundle, zero_shot_test=test, parts="zero-shot"
+    )
+    assert run(monkeypatch, *words) == 0, capsys.readouterr().err
+    saved = json.loads((tmp_path / "out" / "zero-shot.json").read_text())
+    titles = [
+        "learnt concepts: nearest of 40",
+        "left out: nearest of 40",
+        "left out: nearest of the 2",
+        "left out, painted: 2-way top-1",
+        "left out, painted: two-way identification, CLIP similarity",
+    ]
+    rows = saved["tables"][0]["rows"]
+    assert [(row[0], row[-1]) for row in rows] == list(
+        zip(titles, ["2.5%", "2.5%", "50.0%", "50.0%", "50.0%"], strict=True)
+    )
+    assert f"one of {NAMES[1]}, {NAMES[3]} is seen" in saved["tables"][0]["notes"][0]
+    values = saved["values"]
+    assert values[titles[0]]["EEG"]["n"] == N - 2 * N // N_LABELS
+    table = load_bundle(bundle).concepts
+    painted = Shards(tmp_path / "out/zero-shot/decoded/EEG", "pictures")
+    said = table(painted["clip_embeds"].float()).detach().numpy()
+    trials = Trials.choose(PreparedSet(test), Options(1, 1.0, limit=8))
+    for title, nearest in (
+        (titles[1], said.argmax(1)),
+        (titles[2], np.where(said[:, 1] > said[:, 3], 1, 3)),
+    ):
+        assert values[title]["EEG"]["value"] == (nearest == trials.label).mean()
+    page = (tmp_path / "out/results.md").read_text()
+    assert "| bundle without some concepts | `second`, " in page
+    assert "| test set of these | `left-out`, " in page
 
 
 def test_captions_are_read_beside_shuffled_ones_and_none(
@@ -271,6 +332,10 @@ def test_wrong_input_gets_its_sentence_and_writes_nothing(
         ({"new_subject": 0}, ExitCode.TRAINING, "and so is nobody new"),
         ({"test_also": "other"}, ExitCode.USAGE, "--test-also expects NAME=FOLDER"),
         ({"test_also": f"new sessions={other}"}, ExitCode.USAGE, "is what --test is called"),
+        ({"parts": "zero-shot"}, ExitCode.USAGE, "measures a second bundle. Give it with"),
+        ({"zero_shot_test": other}, ExitCode.USAGE, "go together. Give both, or neither"),
+        (zero_shot(nowhere, files / "others"), ExitCode.BUNDLE, "There is no bundle at"),
+        (zero_shot(files / "bundle", other), ExitCode.TRAINING, "was not simulated at difficulty"),
     ]
     for changed, code, sentence in cases:
         assert run(monkeypatch, *command(files, out, **changed)) == code, changed

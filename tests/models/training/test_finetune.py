@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 
 import models.training.base
 from models.concepts import ConceptTable
@@ -250,6 +251,36 @@ def test_the_head_of_an_alignment_stays_beside_the_bundle(folder: Path, tmp_path
     settings = config(folder, steps=2, encoder=str(tmp_path / "aligned"))
     finetune(folder / "set", tmp_path / "out", settings, lambda _: None)
     assert (tmp_path / "out" / "bundle" / HEAD_FILE).read_bytes() == b"head"
+
+
+def test_concepts_without_eeg_can_be_answered_by_their_pictures(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Of three colours there are epochs, of all four there are pictures."""
+    path = make_prepared_set(tmp_path / "some") / "epochs-00000.safetensors"
+    epochs = load_file(path)
+    rows = epochs["label"] != 3
+    save_file({name: x[rows].contiguous() for name, x in epochs.items()}, path)
+    settings = config(folder, steps=2, zero_shot=str(folder / "set"))
+    finetune(tmp_path / "some", tmp_path / "out", settings, lambda _: None)
+    table = load_bundle(tmp_path / "out" / "bundle").concepts
+    embeds = torch.from_numpy(np.load(tmp_path / "out/cache/zero_shot.npy")).float()
+    label = PreparedSet(folder / "set").pictures()["label"]
+    means = F.normalize(torch.stack([embeds[label == k].mean(0) for k in range(4)]), dim=1)
+    torch.testing.assert_close(table.prototypes.data, means, atol=1e-3, rtol=0)
+
+    finetune(tmp_path / "some", tmp_path / "plain", config(folder, steps=2), lambda _: None)
+    plain = load_bundle(tmp_path / "plain" / "bundle").concepts.prototypes
+    assert (plain[3] == 0).all()
+    assert not torch.allclose(plain[:3], means[:3], atol=1e-2)
+
+    path = tmp_path / "some" / "pictures-00000.safetensors"
+    pictures = load_file(path)
+    pictures["label"][pictures["label"] == 3] = 0
+    save_file(pictures, path)
+    settings = config(folder, steps=2, zero_shot=str(tmp_path / "some"))
+    with pytest.raises(TrainingError, match="does not show all concepts of"):
+        finetune(folder / "set", tmp_path / "wrong", settings)
 
 
 def test_scores_are_the_same_at_every_call_and_leave_the_task_alone(
