@@ -18,7 +18,8 @@ from models.training.seen import unit_pictures
 from models.training.trials import Trials
 
 STEPS = (1, 2, 4, 8)
-FIGURE = "results-steps.jpg"
+# Pages of several difficulties are joined, and keep their figures.
+FIGURE = "results-steps-{}.jpg"
 # Of the figure: pictures, how many of them side by side, pixels of each and of the words beside.
 SHOWN, COLUMNS, SIDE, MARGIN = 40, 10, 96, 64
 
@@ -55,17 +56,18 @@ def measure(inputs: Inputs) -> Part:
         rows.append([str(steps), *map(written, scores.values()), f"{off:.3f}"])
         values[str(steps)] = {name: asdict(score) for name, score in scores.items()}
     drawn = torch.from_numpy(np.random.default_rng(inputs.options.seed).permutation(len(trials)))
+    path = inputs.out / FIGURE.format(inputs.wanted.sessions.parameters.difficulty)
     figure = draw({"seen": seen, **{str(n): x for n, x in painted.items()}}, drawn[:SHOWN])
     try:
-        figure.save(inputs.out / FIGURE, quality=88)
+        figure.save(path, quality=88)
     except OSError as error:
         raise SummaryError(
-            f"{inputs.out / FIGURE} cannot be written ({error.strerror}). Free some room."
+            f"{path} cannot be written ({error.strerror}). Free some room."
         ) from error
-    return Part("In one step and in more", [_table(rows, label)], values)
+    return Part("In one step and in more", [_table(rows, label, path.name)], values)
 
 
-def _table(rows: list[list[str]], label: np.ndarray) -> Table:
+def _table(rows: list[list[str]], label: np.ndarray, figure: str) -> Table:
     return Table(
         "Steps of the U-Net for a picture",
         ["steps", "the judge, of the painted picture", "shuffled", f"from {STEPS[-1]} steps"],
@@ -75,7 +77,7 @@ def _table(rows: list[list[str]], label: np.ndarray) -> Table:
             f"chance is {1 / len(np.unique(label)):.1%}. The last column: mean difference of a "
             f"pixel (0 to 1) from the picture of {STEPS[-1]} steps. Intervals are of 95 %.",
             f"![{SHOWN} trials drawn by seed: what was seen, and what is painted of its EEG in "
-            f"{', '.join(map(str, STEPS))} steps]({FIGURE})",
+            f"{', '.join(map(str, STEPS))} steps]({figure})",
         ],
     )
 

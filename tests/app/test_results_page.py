@@ -173,7 +173,7 @@ def test_all_parts_are_measured_once_and_gone_on_with(
     ]
     assert "These parts: zero-shot." in page
     assert "### Steps of the U-Net for a picture" in page
-    with Image.open(out / "results-steps.jpg") as drawn:
+    with Image.open(out / "results-steps-demo.jpg") as drawn:
         assert drawn.width == 64 + 10 * 96
     assert page.startswith("# Results, difficulty `demo`\n\nAll EEG is simulated")
     assert f"phosphene results {files / 'bundle'}" in page
