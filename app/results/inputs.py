@@ -133,7 +133,9 @@ class Inputs:
         check_new([training, validation], wanted.new_subjects)
         folder = find_bundle(bundle)
         if wanted.zero_shot:
-            find_bundle(str(wanted.zero_shot[0]))
+            second, some = wanted.zero_shot
+            wanted = replace(wanted, zero_shot=(find_bundle(str(second)), some))
+            check_left_out(left_out[0])
         painter = open_painter(settings, folder)
         judge = named_classifier(wanted.classifier, painter.pipeline.device)
         assert isinstance(judge, JudgeClassifier)
@@ -263,6 +265,21 @@ def check_unseen(
                 f"Session {session} of subject {subject} is in {data.folder}, which the other "
                 "decoders learn from, and would be measured, too. Measure others."
             )
+
+
+def check_left_out(data: PreparedSet) -> None:
+    """See that a set shows some of the concepts and not all.
+
+    Raises
+    ------
+    PreparedSetError
+    """
+    label = data.epochs()["label"]
+    if label[label >= 0].unique().numel() == len(concepts()):
+        raise PreparedSetError(
+            f"{data.folder} shows all {len(concepts())} concepts, so none is left out. Prepare it "
+            "with --concepts."
+        )
 
 
 def check_new(learnt: Iterable[PreparedSet], subjects: Iterable[int]) -> None:

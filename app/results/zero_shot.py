@@ -14,7 +14,6 @@ from app.results.part import Part, Table, written
 from app.results.peers import our_decoder
 from app.results.pictures import CONDITIONS
 from models.concepts import ConceptTable
-from models.errors import PreparedSetError
 from models.training.comparison import Comparison, Metric
 from models.training.metrics import Score
 from models.training.peers import Labelled, Predictor
@@ -42,11 +41,6 @@ def measure(inputs: Inputs) -> Part:
     decoder, table = our_decoder(painter.pipeline, data), painter.pipeline.concepts
     names = list(table.config.names)
     left_out = np.unique(SeenEpochs(data, "marker-locked").label.numpy())
-    if len(left_out) == len(names):
-        raise PreparedSetError(
-            f"{place} shows all {len(names)} concepts, so none is left out. Prepare it with "
-            "--concepts."
-        )
     out = inputs.out / FOLDER
     # Of a run that was stopped.
     shutil.rmtree(out, ignore_errors=True)

@@ -22,9 +22,10 @@ from torch import nn
 from models.concepts import ConceptTable
 from models.conditioner import EEGConditioner
 from models.eeg_encoder import EEGEncoder
+from models.errors import TrainingError
 from models.ip_adapter import ImageAdapter
 from models.pipeline import EEGToImagePipeline
-from models.training.base import Base
+from models.training.base import Base, embed_pictures
 from models.training.prepared import PreparedSet
 from models.training.seen import SeenEpochs
 
@@ -79,26 +80,52 @@ def surrogates(eeg: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return out
 
 
-def mean_prototypes(
-    image_embeds: torch.Tensor, image_id: torch.Tensor, label: torch.Tensor, n_labels: int
-) -> torch.Tensor:
-    """Mean embedding of the different pictures of each label, of unit length.
+def mean_prototypes(image_embeds: torch.Tensor, label: torch.Tensor, n_labels: int) -> torch.Tensor:
+    """Mean embedding of each label's pictures, of unit length.
 
     Parameters
     ----------
-    image_embeds : of all pictures, (n_pictures, clip_dim).
-    image_id, label : of rows that show them, (n,) each.
+    image_embeds : of pictures, (n, clip_dim).
+    label : of the pictures, (n,).
 
     Returns
     -------
-    tensor of shape (n_labels, clip_dim); zero for a label without pictures.
+    tensor of shape (n_labels, clip_dim); zero, which is near to nothing, for a label without
+    pictures.
     """
-    prototypes = torch.zeros(n_labels, image_embeds.shape[1])
-    for number in range(n_labels):
-        of_label = image_id[label == number].unique()
-        if len(of_label):
-            prototypes[number] = F.normalize(image_embeds[of_label].mean(0), dim=0)
-    return prototypes
+    sums = torch.zeros(n_labels, image_embeds.shape[1]).index_add(0, label, image_embeds)
+    return F.normalize(sums, dim=1)
+
+
+def picture_prototypes(
+    pictures: PreparedSet, names: dict[int, str], path: Path, clip: str
+) -> torch.Tensor:
+    """Mean embedding of each concept's pictures, also of those whose EEG nobody learns from.
+
+    Parameters
+    ----------
+    pictures : that show all concepts.
+    names : of the concepts, which are 0 to n - 1.
+    path : where what CLIP made of the pictures is kept.
+    clip : name or folder.
+
+    Returns
+    -------
+    tensor of shape (n_concepts, clip_dim).
+
+    Raises
+    ------
+    TrainingError, ScorerError
+        The pictures are of other concepts, or of some there is none; there is no such CLIP.
+    """
+    label = pictures.pictures()["label"]
+    if concept_names(pictures) != names or label.unique().numel() != len(names):
+        raise TrainingError(
+            f"{pictures.folder} does not show all concepts of the EEG, and no others. Give "
+            "--zero-shot what `phosphene prepare --pictures` wrote."
+        )
+    embeds = torch.from_numpy(embed_pictures(path, pictures, clip).astype(np.float32))
+    return mean_prototypes(embeds, label, len(names))
 
 
 def fit_prototypes(prototypes: torch.Tensor, embeds: torch.Tensor, label: torch.Tensor) -> None:
@@ -213,7 +240,9 @@ def fit_concepts(
     known = _some(len(seen), TURNED_ON, generator)
     embeds = torch.cat([embed(seen.eeg(part)) for part in known.split(1024)])
     if prototypes is None:
-        prototypes = mean_prototypes(pictures, seen.image_id, seen.label, len(names))
+        shown, first = np.unique(seen.image_id.numpy(), return_index=True)
+        label = seen.label[torch.from_numpy(first)]
+        prototypes = mean_prototypes(pictures[torch.from_numpy(shown)], label, len(names))
         fit_prototypes(prototypes, embeds, seen.label[known])
     table.prototypes.data = prototypes
 

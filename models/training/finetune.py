@@ -19,7 +19,7 @@ from torch import nn
 
 from models.conditioner import EEGConditioner
 from models.eeg_encoder import EEGEncoder
-from models.errors import SplitError, TrainingError
+from models.errors import SplitError
 from models.ip_adapter import ImageAdapter, condition, empty_context
 from models.losses import clip_loss, contrast_loss
 from models.training.align import HEAD
@@ -29,7 +29,7 @@ from models.training.bundle import (
     Sampler,
     concept_names,
     fit_concepts,
-    mean_prototypes,
+    picture_prototypes,
     save_bundle,
 )
 from models.training.config import FinetuneConfig, SplitBy
@@ -311,12 +311,13 @@ def finetune(
     encoder = load_encoder(config, seen, prepared)
     base = load_base(config.base)
     cache = cache or out / "cache"
+    zero_shot = None
+    if config.zero_shot:
+        pictures = PreparedSet(Path(config.zero_shot))
+        zero_shot = picture_prototypes(
+            pictures, concept_names(data), cache / "zero_shot.npy", config.clip
+        )
     latents, image_embeds = encode_all(data, base, cache, config)
-    zero_shot = (
-        prototypes_of(PreparedSet(Path(config.zero_shot)), data, cache, config)
-        if config.zero_shot
-        else None
-    )
     conditioner = build_conditioner(encoder, base.unet, image_embeds.shape[1], config)
     adapter = scheduler = None
     sampler = Sampler(config.sampler_steps, config.guidance)
@@ -365,33 +366,6 @@ def finetune(
             # So that an alignment can go on from the bundle.
             shutil.copy(head, out / "bundle")
         say(f"{out / 'bundle'} holds the bundle: phosphene serve --bundle {out / 'bundle'}")
-
-
-def prototypes_of(
-    pictures: PreparedSet, data: PreparedSet, cache: Path, config: FinetuneConfig
-) -> torch.Tensor:
-    """Mean embedding of each concept's pictures, (n_concepts, clip_dim).
-
-    Parameters
-    ----------
-    pictures : that show all concepts of `data`.
-
-    Raises
-    ------
-    TrainingError
-        They are of other concepts, or of some there is none.
-    """
-    names = concept_names(data)
-    label = pictures.pictures()["label"]
-    if concept_names(pictures) != names or label.unique().numel() != len(names):
-        raise TrainingError(
-            f"{pictures.folder} does not show all concepts of {data.folder}. Give --zero-shot what "
-            "`phosphene prepare --pictures` wrote."
-        )
-    embeds = torch.from_numpy(
-        embed_pictures(cache / "zero_shot.npy", pictures, config.clip).astype(np.float32)
-    )
-    return mean_prototypes(embeds, torch.arange(len(embeds)), label, len(names))
 
 
 def encode_all(

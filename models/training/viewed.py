@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from transformers import CLIPModel
 
 from models.errors import PreparedSetError
+from models.training.bundle import mean_prototypes
 from models.training.clip import load_clip
 from models.training.prepared import PreparedSet, images_to_tensor
 from models.training.stage import processes
@@ -119,9 +120,7 @@ class ViewedSet:
 
         Zero, which is near to nothing, for a concept without pictures.
         """
-        label = self.pictures["label"]
-        sums = [self.image_embeds[label == c].sum(0) for c in range(n_concepts)]
-        return F.normalize(torch.stack(sums), dim=1)
+        return mean_prototypes(self.image_embeds, self.pictures["label"], n_concepts)
 
     def context_prototypes(self, n_concepts: int) -> torch.Tensor:
         """Mean context of each concept's captions, (n_concepts, 16, dim); zero without any."""

@@ -233,6 +233,13 @@ def keep_labels(folder: Path, kept: list[int]) -> Path:
     return folder
 
 
+def show_all(folder: Path) -> None:
+    """Let the epochs of a prepared set be of all concepts."""
+    path = folder / "epochs-00000.safetensors"
+    epochs = load_file(path)
+    save_file({**epochs, "label": np.arange(len(epochs["label"])) % len(NAMES)}, path)
+
+
 def test_left_out_concepts_are_named_and_painted_by_a_second_bundle(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -313,6 +320,8 @@ def test_wrong_input_gets_its_sentence_and_writes_nothing(
     out, nowhere = tmp_path / "out", tmp_path / "nowhere"
     other = make_set(tmp_path / "other", source(100, parameters="0"))
     real = make_set(tmp_path / "real")
+    every = make_set(tmp_path / "every", source(103))
+    show_all(every)
     sides = make_set(tmp_path / "sides", source(100), concepts=["left", "right"])
     cases: list[tuple[dict[str, object], ExitCode, str]] = [
         ({"training": nowhere}, ExitCode.TRAINING, "is not a prepared set"),
@@ -336,6 +345,7 @@ def test_wrong_input_gets_its_sentence_and_writes_nothing(
         ({"zero_shot_test": other}, ExitCode.USAGE, "go together. Give both, or neither"),
         (zero_shot(nowhere, files / "others"), ExitCode.BUNDLE, "There is no bundle at"),
         (zero_shot(files / "bundle", other), ExitCode.TRAINING, "was not simulated at difficulty"),
+        (zero_shot(files / "bundle", every), ExitCode.TRAINING, "shows all 40 concepts, so none"),
     ]
     for changed, code, sentence in cases:
         assert run(monkeypatch, *command(files, out, **changed)) == code, changed

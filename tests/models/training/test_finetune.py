@@ -279,7 +279,7 @@ def test_concepts_without_eeg_can_be_answered_by_their_pictures(
     pictures["label"][pictures["label"] == 3] = 0
     save_file(pictures, path)
     settings = config(folder, steps=2, zero_shot=str(tmp_path / "some"))
-    with pytest.raises(TrainingError, match="does not show all concepts of"):
+    with pytest.raises(TrainingError, match="does not show all concepts of the EEG"):
         finetune(folder / "set", tmp_path / "wrong", settings)
 
 
