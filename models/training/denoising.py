@@ -48,23 +48,10 @@ class Denoising(NoiseSchedule):
         time_embedding: torch.Tensor,
     ) -> torch.Tensor:
         """L_SD at timesteps `t` (n,), for latents and noise (n, 4, h, w)."""
-        return self.with_latents(unet, latents, noise, t, context, time_embedding)[0]
-
-    def with_latents(
-        self,
-        unet: UNet2DConditionModel,
-        latents: torch.Tensor,
-        noise: torch.Tensor,
-        t: torch.Tensor,
-        context: torch.Tensor,
-        time_embedding: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """L_SD, and the latents (n, 4, h, w) that the U-Net takes the noisy ones to be of."""
         target = noise
         if self._is_velocity:
             alpha = self._alpha(t)
             target = alpha.sqrt() * noise - (1 - alpha).sqrt() * latents
         noisy = self.noisy(latents, noise, t)
-        predicted = unet(noisy, t, context, class_labels=time_embedding).sample.float()
-        loss = sd_loss(target, predicted, self.weight(t))
-        return loss, self.parts(noisy, predicted, t)[0]
+        predicted = unet(noisy, t, context, class_labels=time_embedding).sample
+        return sd_loss(target, predicted.float(), self.weight(t))

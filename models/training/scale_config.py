@@ -79,15 +79,11 @@ class TextToImageConfig(Schedule):
         "Share of pictures that are trained under a mixture of captions in which their own weighs "
         "most, so that an uncertain context gives the likeliest picture and no blend.",
     ] = 0.5
-    perceptual: Annotated[
-        float, "Weight of how differently CLIP sees what latents decode to. 0: L_SD alone."
-    ] = 0.0
     start: Annotated[str, "Folder of a trained U-Net, which learns on."] = ""
 
     def __post_init__(self) -> None:
         Schedule.__post_init__(self)
         self._check("mixed", 0 <= self.mixed <= 1, "a share from 0 to 1")
-        self._check("perceptual", self.perceptual >= 0, "a number from 0 upwards")
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,6 @@ from models.training.base import encode_set, load_stage
 from models.training.clip import load_clip
 from models.training.denoising import Denoising
 from models.training.mixtures import Mixtures
-from models.training.perceptual import LatentPerceptualLoss, PerceptualLoss
 from models.training.prepared import PreparedSet
 from models.training.scale_config import TextToImageConfig
 from models.training.stage import Rows, processes, run_stage
@@ -129,7 +128,6 @@ class TextToImageTask(nn.Module):
     tokens : of the captions, (n, 16).
     label : of the pictures, (n,).
     mixed : share of pictures that are trained under a mixture.
-    looks, weight : what else is learnt from, and how much it weighs.
     """
 
     def __init__(
@@ -141,11 +139,8 @@ class TextToImageTask(nn.Module):
         tokens: torch.Tensor,
         label: torch.Tensor,
         mixed: float = 0.0,
-        looks: LatentPerceptualLoss | None = None,
-        weight: float = 0.0,
     ) -> None:
         super().__init__()
-        self.looks, self._weight = looks, weight
         self.unet, self.denoising = unet, Denoising(scheduler, MIN_SNR)
         self.clip = clip.requires_grad_(False)
         self._latents, self._tokens = latents, tokens
@@ -170,19 +165,13 @@ class TextToImageTask(nn.Module):
         return {**rows, "latents": latents, "tokens": self._tokens[captions]}
 
     def forward(self, rows: Rows) -> dict[str, torch.Tensor]:
-        """L_SD under the captions' tokens, and how the pictures of the latents look."""
+        """L_SD under the captions' tokens."""
         tokens, shares = rows["tokens"], rows["shares"] * rows["is_kept"][:, None]
         each = encode_captions(self.clip, tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
         context = (each * shares[:, :, None, None]).sum(1)
         empty = context.new_zeros(len(context), 4 * self.unet.config.block_out_channels[0])
-        latents, t = rows["latents"], rows["t"]
-        loss, denoised = self.denoising.with_latents(
-            self.unet, latents, rows["noise"], t, context, empty
-        )
-        if self.looks is None:
-            return {"loss": loss}
-        seen = self.looks(latents, denoised, self.denoising.alphas_cumprod[t])
-        return {"loss": loss + self._weight * seen, "l_sd": loss, "seen": seen}
+        loss = self.denoising(self.unet, rows["latents"], rows["noise"], rows["t"], context, empty)
+        return {"loss": loss}
 
 
 def train(
@@ -211,10 +200,6 @@ def train(
     vae = load_vae(vae_folder)
     clip, words = load_clip(clip_folder)
     tokens = words(data.captions())
-    looks = None
-    if config.perceptual:
-        side = data.pictures().shape("images")[0]
-        looks = LatentPerceptualLoss(vae, PerceptualLoss(clip, side))
     latents = encode_set(out / "cache" / "latents.npy", data, vae, vae_folder)
     torch.manual_seed(config.seed)
     if config.start:
@@ -226,14 +211,11 @@ def train(
         unet.enable_gradient_checkpointing()
     scheduler = build_scheduler()
     label = data.pictures()["label"]
-    task = TextToImageTask(
-        unet, scheduler, clip, latents, tokens, label, config.mixed, looks, config.perceptual
-    )
+    task = TextToImageTask(unet, scheduler, clip, latents, tokens, label, config.mixed)
 
     def look(_step: int) -> None:
         context = encode_captions(clip, tokens[:40].to(unet.device))
         empty = torch.zeros(len(context), 4 * unet.config.block_out_channels[0])
-        vae.to(unet.device)
         painted = sample(
             unet, vae, context, empty, guidance_scale=2.0, scheduler=copy.deepcopy(scheduler)
         )
