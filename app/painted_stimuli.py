@@ -14,9 +14,8 @@ from PIL import Image
 
 from acquisition.stimuli import concepts, random_composition
 from app.evaluation import make_empty
-from models.training.caption_painter import CaptionPainter
+from models.training.caption_painter import GUIDANCE, STEPS, CaptionPainter
 
-STEPS, GUIDANCE = 20, 3.0
 BATCH = 40
 QUALITY = 90
 ABOUT = (

@@ -22,6 +22,7 @@ from models.conditioner import EEGConditioner
 from models.drift import Drift
 from models.eeg_encoder import EEGEncoder
 from models.errors import BundleError
+from models.guidance import guide
 from models.ip_adapter import ImageAdapter, empty_context, uninstall
 from models.template_reader import Reading, TemplateReader
 
@@ -226,7 +227,7 @@ class EEGToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
                 noise_pred = self.unet(x, t, context, class_labels=time_embedding).sample
             if is_guided:
                 empty, conditioned = noise_pred.chunk(2)
-                noise_pred = empty + guidance_scale * (conditioned - empty)
+                noise_pred = guide(empty, conditioned, guidance_scale, self.scheduler)
             out = self.scheduler.step(noise_pred, t, latents, **extra)
             latents = out.prev_sample
             if isinstance(self.scheduler, LCMScheduler) and k + 1 < len(timesteps):

@@ -15,7 +15,6 @@ from app.bundle import find_bundle, read_epoch_spec
 from app.errors import SettingsError
 from app.evaluation import Wanted as Scored
 from app.evaluation import named_classifier, open_painter, options_of
-from app.results.captions import GUIDANCE, STEPS
 from app.results.peers import our_decoder, train_peers
 from app.results.stream import Sessions
 from app.ruler import SECONDS_PER_TRIAL
@@ -23,6 +22,7 @@ from app.settings import Settings
 from models.bundle_files import folder_digest
 from models.errors import PreparedSetError
 from models.keyframes import KeyframePainter
+from models.training.caption_painter import GUIDANCE, STEPS
 from models.training.eegnet import EEGNetConfig
 from models.training.peers import Predictor
 from models.training.prepared import PreparedSet

@@ -15,6 +15,9 @@ from models.training.text_to_image import encode_captions, sample
 
 REMEDY = "Give a folder with unet, vae and scheduler, as that of a base model or a bundle."
 
+# Of a text-to-image model; chosen by captions of the sessions 50 and 51.
+STEPS, GUIDANCE = 8, 2.0
+
 
 class CaptionPainter:
     """A text-to-image model of the scale model's kind.

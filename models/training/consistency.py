@@ -17,6 +17,7 @@ from torch import nn
 from torch.func import functional_call
 
 from models.conditioner import EEGConditioner
+from models.guidance import guide
 from models.ip_adapter import ImageAdapter, condition, empty_context
 from models.noise_schedule import ConsistencyFunction
 from models.training.augment import augment, draw_augmentation
@@ -79,7 +80,7 @@ class DistillTask(nn.Module):
         self.encoder = encoder.requires_grad_(False)
         self.conditioner = conditioner.requires_grad_(False)
         self.adapter = None if adapter is None else adapter.requires_grad_(False)
-        self._guidance = guidance
+        self._guidance, self._scheduler = guidance, scheduler
         self._seen, self._latents, self._strength = seen, latents, strength
         self._fixed, self._fixed_share = fixed, fixed_share
         self._captioned, self._captions_share = captioned, captions_share
@@ -171,7 +172,7 @@ class DistillTask(nn.Module):
             context, time_embedding = told
             nothing = empty_context(self.adapter, context), torch.zeros_like(time_embedding)
             empty = _ask(self.teacher, noisy, t, nothing)
-            predicted = empty + self._guidance * (predicted - empty)
+            predicted = guide(empty, predicted, self._guidance, self._scheduler)
         return self.consistency.noisy(*self.consistency.parts(noisy, predicted, t), further)
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import nn
 from transformers import CLIPModel
 
+from models.guidance import guide
 from models.training.base import encode_set, load_stage
 from models.training.clip import load_clip
 from models.training.denoising import Denoising
@@ -104,7 +105,7 @@ def sample(
         if guidance_scale > 1:
             zeros = torch.zeros_like
             empty = unet(x, t, zeros(context), class_labels=zeros(time_embedding)).sample
-            noise_pred = empty + guidance_scale * (noise_pred - empty)
+            noise_pred = guide(empty, noise_pred, guidance_scale, scheduler)
         x = scheduler.step(noise_pred, t, x).prev_sample
     pictures = vae.decode(x.to(vae.device) / vae.config.scaling_factor).sample.cpu()
     pixels = (pictures.clamp(-1, 1) + 1) * 127.5
