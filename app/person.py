@@ -66,6 +66,7 @@ class Person:
             population = Population.load(bundle / POPULATION)
             self._population = scaled(population, found.matrix, found.deviation)
         n_times = found.locked.shape[2]
+        self._apart = round(found.apart * sfreq)
         self.candidates = methods(n_times, onset, sfreq, self._population)
         self.baselines = baselines(n_times, onset, sfreq)
 
@@ -132,6 +133,7 @@ class Person:
         model = fit(method, self.epochs, self.n_classes, self._population)
         base, shown = self._pipeline.reader, np.unique(self.epochs.label)
         reader = make_reader(model, self.epochs, base, shown)
+        self._say_apart(reader)
         windows = self._found.windows
         set_farthest(reader, torch.from_numpy(np.concatenate([self.epochs.eeg, windows.eeg])))
         is_nothing = windows.trial == NOTHING
@@ -173,10 +175,15 @@ class Person:
         known = self.epochs, self._pipeline.reader, self._population, self.fold
         for number, other in held_out_readers(method, *known) if (label >= 0).any() else ():
             own = fold == number
+            self._say_apart(other)
             eeg = torch.from_numpy(windows.eeg[own])
             scores[own] = other.scores(eeg, False)
             losses = losses + stream_losses(other, eeg, windows.first[own], label[own])
         return scores, label, losses
+
+    def _say_apart(self, reader: TemplateReader) -> None:
+        """How soon a picture may follow another."""
+        reader.register_to_config(stream_apart=self._apart // reader.config.width)
 
     def drift(self, hop: int) -> Drift:
         """What live epochs are compared with."""

@@ -70,6 +70,7 @@ class SessionEpochs:
     windows : all sliding ones.
     electrodes : of the headset.
     minutes : of EEG.
+    apart : seconds from the appearance of a picture to that of the next, at least; 0: not known.
     n_trials : that were shown, catch trials apart.
     dropped, warnings : sentences.
     honesty : of the sessions.
@@ -85,6 +86,7 @@ class SessionEpochs:
     windows: Windows
     electrodes: list[str]
     minutes: float
+    apart: float
     n_trials: int
     dropped: list[str]
     warnings: list[str]
@@ -165,12 +167,19 @@ def read_sessions(paths: Sequence[Path], spec: EpochSpec, known: Sequence[str]) 
         windows=_windows(cuts, of_cut, spec),
         electrodes=list(electrodes),
         minutes=sum(recording.duration for recording in recordings) / 60,
+        apart=_apart(cuts),
         n_trials=len(trials),
         dropped=dropped,
         warnings=[_sentence(text) for text in warnings(trials, runs)]
         + _flat(recordings, electrodes),
         honesty=_honesty(paths[0]),
     )
+
+
+def _apart(cuts: list[_Cut]) -> float:
+    onsets = [np.array([trial.timestamp for trial in cut.trials]) for cut in cuts]
+    between = np.concatenate([np.diff(each) for each in onsets])
+    return float(between.min()) if len(between) else 0.0
 
 
 def _sentence(warning: str) -> str:

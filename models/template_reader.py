@@ -67,6 +67,8 @@ class TemplateReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
         seen, and how much a log likelihood ratio is worth there.
     stream_trust : power to which it raises its probabilities, so that they are shares of right
         answers.
+    stream_apart : lags from the appearance of a picture to that of the next, at least; 0: not
+        known, a new one may appear at any moment.
 
     Attributes
     ----------
@@ -95,9 +97,10 @@ class TemplateReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
         cross_attention_dim: int = 128,
         slots: tuple[int, ...] = (),
         decided: float = 3.0,  # noqa: ARG002 - kept in the config
-        stream_odds: float = -1.1,  # noqa: ARG002 - likewise
-        stream_weight: float = 1.5,  # noqa: ARG002 - likewise
+        stream_odds: float = 0.1,  # noqa: ARG002 - likewise
+        stream_weight: float = 1.0,  # noqa: ARG002 - likewise
         stream_trust: float = 1.0,  # noqa: ARG002 - likewise
+        stream_apart: int = 0,  # noqa: ARG002 - likewise
     ) -> None:
         super().__init__()
         n_features = n_channels * (n_times // width)

@@ -3,9 +3,9 @@
 A window tells little of a picture whose response began before it. But the windows before it saw
 that response, and what is seen does not change from one to the next without a new picture. So the
 probability of every concept at every lag is carried along (the forward algorithm of a hidden Markov
-model; Rabiner 1989, doi:10.1109/5.18626): a lag grows with the time, a new picture replaces the one
-before at some rate, a response that is over is forgotten at another. Of a window as much of the
-evidence counts as it has new samples, since the rest was weighed before.
+model; Rabiner 1989, doi:10.1109/5.18626): a lag grows with the time; behind the last lag nothing is
+seen; a new picture comes at some rate, and hardly ever sooner than pictures follow each other. Of a
+window as much of the evidence counts as it has new samples, since the rest was weighed before.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import torch
 
 from models.template_reader import Reading, TemplateReader
 
-# Rates for each length of a window (a second): that a new picture appears while something is
-# seen, and while nothing is; that a picture whose response is over is gone. Tuned on sessions 50
-# and 51 of the simulated subject 0.
-REPLACED, BEGUN, GONE = 2.5, 0.02, 2.0
+# Rates for each length of a window (a second): that a new picture appears, sooner than pictures
+# follow each other, when they do, and while none are shown; that they are no longer shown. Tuned on
+# the sessions 50 to 57 of the simulated subject 0.
+EARLY, NEXT, BEGUN, ENDED = 0.02, 2.0, 0.02, 0.02
 # Added to probabilities that may be zero.
 LEAST = 1e-30
 
@@ -35,15 +35,20 @@ class WindowFilter:
 
     def __init__(self, reader: TemplateReader) -> None:
         self._reader = reader
-        self._shape = reader.config.n_lags, reader.config.n_concepts
+        c = reader.config
+        self._shape = c.n_lags, c.n_concepts
+        self._is_early = np.arange(c.n_lags) < c.stream_apart
+        self._n_after = max(0, c.stream_apart - c.n_lags)
         self.restart()
 
     def restart(self) -> None:
         """Forget every window."""
         self._first: int | None = None
-        # Of concepts at lags, of those whose response is over, and of nothing.
+        # Of concepts at lags; of lags behind them, at which no new picture is due; of one that is
+        # due; of none being shown.
         self._at_lags = np.zeros(self._shape)
-        self._over = np.zeros(self._shape[1])
+        self._after = np.zeros(self._n_after)
+        self._due = 0.0
         self._nothing = 1.0
 
     def read(self, eeg: torch.Tensor, first_sample: int) -> Reading:
@@ -64,7 +69,7 @@ class WindowFilter:
         is_eeg = float(self._reader.distance(eeg)) <= float(self._reader.farthest)
         if is_eeg:
             self._weigh(self._reader.by_lag(eeg)[0].double().numpy(force=True), passed / c.n_times)
-        concepts = self._at_lags.sum(axis=0) + self._over
+        concepts = self._at_lags.sum(axis=0)
         is_seen = is_eeg and self.log_odds > c.stream_odds
         # Where nothing is seen for certain, no concept is likelier than another.
         likely = (concepts + LEAST) ** c.stream_trust
@@ -74,31 +79,41 @@ class WindowFilter:
     @property
     def log_odds(self) -> float:
         """That anything is seen."""
-        seen = float(self._at_lags.sum() + self._over.sum())
-        return math.log(seen + LEAST) - math.log(self._nothing + LEAST)
+        unseen = float(self._after.sum()) + self._due + self._nothing
+        return math.log(float(self._at_lags.sum()) + LEAST) - math.log(unseen + LEAST)
 
     def _pass(self, n_lags: int, windows: float) -> None:
         """Let time go by, so many lags or lengths of a window."""
-        replaced, begun, gone = (1 - math.exp(-rate * windows) for rate in (REPLACED, BEGUN, GONE))
+        early, due, begun, ended = (
+            1 - math.exp(-rate * windows) for rate in (EARLY, NEXT, BEGUN, ENDED)
+        )
         n = min(n_lags, self._shape[0])
-        over = self._over + self._at_lags[-n:].sum(axis=0)
-        appeared = (1 - self._nothing) * replaced + self._nothing * begun
+        replaced = np.where(self._is_early, early, due)[:, None]
+        appeared = (
+            float((self._at_lags * replaced).sum() + self._after.sum() * early)
+            + self._due * due
+            + self._nothing * begun
+        )
+        kept = self._at_lags * (1 - replaced)
         older = np.zeros(self._shape)
-        older[n:] = self._at_lags[:-n] * (1 - replaced)
+        older[n:] = kept[:-n]
         # A new picture appeared at any moment that went by, and is any concept.
         older[:n] += appeared / (n * self._shape[1])
-        forgotten = float(over.sum()) * (1 - replaced) * gone
-        self._nothing = self._nothing * (1 - begun) + forgotten
-        self._at_lags, self._over = older, over * (1 - replaced) * (1 - gone)
+        after = np.concatenate([kept[-n:].sum(axis=1), self._after * (1 - early)])
+        waiting = self._due * (1 - due)
+        self._nothing = self._nothing * (1 - begun) + waiting * ended
+        self._due = waiting * (1 - ended) + float(after[self._n_after :].sum())
+        self._at_lags, self._after = older, after[: self._n_after]
 
     def _weigh(self, ratios: np.ndarray, share: float) -> None:
         """Take in log likelihood ratios (n_lags, n_concepts) to nothing, as far as they are new."""
         evidence = ratios * float(self._reader.config.stream_weight) * min(1.0, share)
         most = max(0.0, float(evidence.max()))
+        rest = math.exp(-most)
         self._at_lags *= np.exp(evidence - most)
-        self._over *= math.exp(-most)
-        self._nothing *= math.exp(-most)
-        total = float(self._at_lags.sum() + self._over.sum()) + self._nothing
+        self._after *= rest
+        total = float(self._at_lags.sum() + self._after.sum()) + (self._due + self._nothing) * rest
         self._at_lags /= total
-        self._over /= total
-        self._nothing /= total
+        self._after /= total
+        self._due *= rest / total
+        self._nothing *= rest / total

@@ -39,6 +39,9 @@ from models.training.viewed import ViewedSet
 PART = 2048
 # Of a window, and of the population's, in samples.
 WIDTH, POPULATION_WIDTH = 8, 16
+# From the appearance of a picture to that of the next, at least: the simulated subject's last 2 s,
+# with 0.5 s of nothing between.
+APART_S = 2.5
 # Seconds of a response that a window holds, at least.
 LEAST_S = 0.3
 # Blank windows that the threshold is found with.
@@ -153,6 +156,7 @@ def train_reader(
         n_context=pipeline.conditioner.config.n_context,
         cross_attention_dim=unet.cross_attention_dim,
         slots=slots.sizes,
+        stream_apart=round(APART_S * own["sfreq"] / WIDTH),
     )
     _learn_locked(reader, locked, slots, clip)
     say("Marker-locked epochs can be read.")

@@ -28,7 +28,7 @@ FALSE_ANSWERS = 0.1
 MANY = 40
 # What a log likelihood ratio is worth in a stream of windows, and how far it is trusted: what is
 # tried.
-STREAM_WEIGHTS = (0.7, 1.5, 3.0)
+STREAM_WEIGHTS = (0.7, 1.0, 1.5, 3.0)
 STREAM_TRUSTS = tuple(np.geomspace(0.02, 1, 18).round(3).tolist())
 # Of a probability whose logarithm is taken.
 LEAST = 1e-9
