@@ -164,3 +164,50 @@ def test_a_listener_reads_windows_with_those_before():
         _, decoded = listener.read(cut[0], is_locked, place)
         alone = pipeline.encode(torch.from_numpy(cut[0])[None], is_locked).probabilities[0]
         assert [p for _, p in decoded.concepts] == alone.sort(descending=True).values.tolist()
+
+
+def test_who_knows_when_pictures_come_says_less_between_them_and_names_more(reader, responses):
+    rng = np.random.default_rng(7)
+    shown = [int(k) for k in rng.integers(N_CONCEPTS, size=120)]
+    # Weaker than the reader knows them: else all is clear anyway.
+    eeg, onsets = stream(0.55 * responses, shown, seed=7, gap=24)
+
+    def shares(apart):
+        """Of windows in view those named rightly, and of those behind the last lag those answered.
+
+        Each with the threshold that leaves three of ten in view without an answer.
+        """
+        knowing = copy.deepcopy(reader)
+        knowing.register_to_config(stream_apart=apart)
+        listening = WindowFilter(knowing)
+        in_view, behind, right = [], [], []
+        for first, window in windows(eeg):
+            best = int(listening.read(window, first).probabilities.argmax())
+            before = [i for i, onset in enumerate(onsets) if onset <= first + N_TIMES - 3 * WIDTH]
+            if not before:
+                continue
+            since = first - onsets[before[-1]]
+            if 0 <= since < (N_LAGS - BEFORE - 1) * WIDTH:
+                in_view.append(listening.log_odds)
+                right.append(best == shown[before[-1]])
+            elif since > (N_LAGS - BEFORE) * WIDTH:
+                behind.append(listening.log_odds)
+        assert len(behind) > 100
+        return np.mean(right), np.mean(np.array(behind) > np.quantile(in_view, 0.3))
+
+    # They come 20 to 28 lags apart.
+    (right, answered), (right_knowing, answered_knowing) = shares(0), shares(20)
+    assert right_knowing > right + 0.03
+    assert answered_knowing < 0.7 * answered
+
+
+@pytest.mark.parametrize("apart", [0, 5, N_LAGS, 30])
+def test_however_soon_pictures_come_shares_are_shares(reader, responses, apart):
+    eeg, _ = stream(responses, [3, 1])
+    knowing = copy.deepcopy(reader)
+    knowing.register_to_config(stream_apart=apart)
+    listening = WindowFilter(knowing)
+    for first, window in windows(eeg):
+        share = listening.read(window, first).probabilities.sum()
+        assert float(share) == pytest.approx(1, abs=1e-5)
+        assert np.isfinite(listening.log_odds)
