@@ -21,7 +21,7 @@ from app.session_epochs import NOTHING, UNKNOWN, SessionEpochs, read_sessions
 from models.pipeline import EEGToImagePipeline, load_bundle
 from models.template_reader import TemplateReader
 from models.training.personal import hold_out
-from tests.sessions import write_session
+from tests.sessions import LEAST_S, write_session
 from tests.tiny_bundle import TINY, make_tiny_bundle, tiny_parts
 
 SPEC = EpochSpec(CH_NAMES)
@@ -63,6 +63,7 @@ def test_epochs_are_those_of_live_use(session):
     assert (windows.trial == NOTHING).sum() > 5
     assert windows.after[windows.trial == NOTHING][0] == -1
     assert (np.diff(windows.first) == SPEC.hop).all()
+    assert found.apart == pytest.approx(LEAST_S, abs=0.03)
 
 
 def test_the_answer_is_right(session, bundle, tmp_path):
@@ -163,6 +164,9 @@ def test_a_bundle_of_the_persons_own(bundle, tmp_path):
     assert (made / "unet").is_symlink()
     pipeline = load_bundle(made)
     found = read_sessions([path], SPEC, list(pipeline.concepts.config.names))
+    # It knows how soon pictures followed each other.
+    c = pipeline.reader.config
+    assert c.stream_apart * c.width == pytest.approx(LEAST_S * SPEC.sfreq, abs=1.2 * c.width)
     encoded = pipeline.encode(torch.from_numpy(found.locked))
     said = encoded.probabilities.argmax(1).numpy()
     assert (said == found.label).mean() > 0.8

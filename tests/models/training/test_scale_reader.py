@@ -65,6 +65,8 @@ def test_the_reader_reads_and_tells_what_is_seen_in_a_new_session(folder: Path) 
     reader = pipeline.reader
     # Of three sizes, three places either way, eight hues, grey and white.
     assert tuple(reader.config.slots) == (3, 3, 3, len(BACKGROUND_HUES) + 2)
+    # Of the simulated subject a picture appears 2.5 s after the one before, at least.
+    assert reader.config.stream_apart == round(2.5 * 250 / 8)
     alone = reader.scores(eeg, is_locked=True).argmax(1)
     # By chance 4 of 160.
     assert (alone == seen.label).sum() > 16
