@@ -202,12 +202,16 @@ def test_who_knows_when_pictures_come_says_less_between_them_and_names_more(read
 
 
 @pytest.mark.parametrize("apart", [0, 5, N_LAGS, 30])
-def test_however_soon_pictures_come_shares_are_shares(reader, responses, apart):
+@pytest.mark.parametrize("n_lags", [1, 4, N_LAGS])
+def test_as_time_goes_by_no_probability_is_lost(reader, responses, apart, n_lags):
     eeg, _ = stream(responses, [3, 1])
     knowing = copy.deepcopy(reader)
     knowing.register_to_config(stream_apart=apart)
     listening = WindowFilter(knowing)
     for first, window in windows(eeg):
-        share = listening.read(window, first).probabilities.sum()
-        assert float(share) == pytest.approx(1, abs=1e-5)
-        assert np.isfinite(listening.log_odds)
+        listening.read(window, first)
+        passing = copy.deepcopy(listening)
+        passing._pass(n_lags, n_lags / N_WINDOWS)
+        parts = (passing._at_lags, passing._after, passing._due, passing._nothing)
+        assert sum(float(np.sum(part)) for part in parts) == pytest.approx(1, abs=1e-9)
+        assert all(np.min(part, initial=0) >= 0 for part in parts)
