@@ -53,7 +53,7 @@ def results(
         str,
         typer.Option(
             help="Some of evaluation, steps, live, listening, peers, by-class, electrodes, "
-            "calibration and zero-shot, with commas; else all."
+            "calibration, zero-shot and ablation, with commas; else all."
         ),
     ] = "",
     zero_shot_bundle: Annotated[
@@ -62,6 +62,9 @@ def results(
     ] = None,
     zero_shot_test: Annotated[
         Path | None, typer.Option(help="Prepared set of these concepts alone, with --images.")
+    ] = None,
+    ablation: Annotated[
+        Path | None, typer.Option(help="Folder that `phosphene ablate` wrote.")
     ] = None,
 ) -> None:
     """Measure a bundle of the scale model in every way, on one page.
@@ -89,6 +92,7 @@ def results(
         limit=limit,
         eegnet_steps=eegnet_steps,
         zero_shot=to_zero_shot(zero_shot_bundle, zero_shot_test),
+        ablation=ablation,
     )
     command = shlex.join(["phosphene", *sys.argv[1:]])
     try:

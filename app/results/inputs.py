@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,8 +21,9 @@ from app.results.stream import Sessions
 from app.ruler import SECONDS_PER_TRIAL
 from app.settings import Settings
 from models.bundle_files import folder_digest
-from models.errors import PreparedSetError
+from models.errors import PreparedSetError, TrainingError
 from models.keyframes import KeyframePainter
+from models.training.ablate import TABLE, read_ablation
 from models.training.caption_painter import GUIDANCE, STEPS
 from models.training.eegnet import EEGNetConfig
 from models.training.peers import Predictor
@@ -54,6 +56,7 @@ class Wanted:
     limit : trials that are painted, drawn by the seed; 0 takes all.
     eegnet_steps : of EEGNet's training.
     zero_shot : a bundle that learnt no EEG of some concepts, and a set of these alone; or neither.
+    ablation : folder that `phosphene ablate` wrote, or None.
     """
 
     training: Path
@@ -68,6 +71,7 @@ class Wanted:
     limit: int
     eegnet_steps: int
     zero_shot: tuple[Path, Path] | None = None
+    ablation: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,8 @@ class Inputs:
             second, some = wanted.zero_shot
             wanted = replace(wanted, zero_shot=(find_bundle(str(second)), some))
             check_left_out(left_out[0])
+        if wanted.ablation:
+            check_ablation(wanted.ablation, wanted.sessions.parameters)
         painter = open_painter(settings, folder)
         judge = named_classifier(wanted.classifier, painter.pipeline.device)
         assert isinstance(judge, JudgeClassifier)
@@ -216,6 +222,7 @@ class Inputs:
             "painted trials": str(w.limit or "all"),
             "steps of EEGNet": str(w.eegnet_steps),
             **self._zero_shot_identity(),
+            **self._ablation_identity(),
             "seed": str(self.settings.seed),
             "device": str(self.painter.pipeline.device),
             "versions": ", ".join(f"{name} {number}" for name, number in made["versions"].items()),
@@ -229,6 +236,12 @@ class Inputs:
             "bundle without some concepts": _named(bundle, provenance(bundle)["bundle_sha256"]),
             "test set of these": _named(data, PreparedSet(data).digest()),
         }
+
+    def _ablation_identity(self) -> dict[str, str]:
+        if self.wanted.ablation is None:
+            return {}
+        digest = hashlib.sha256((self.wanted.ablation / TABLE).read_bytes()).hexdigest()
+        return {"ablations": _named(self.wanted.ablation, digest)}
 
 
 def check_difficulty(data: PreparedSet, parameters: SimulationParameters) -> None:
@@ -279,6 +292,21 @@ def check_left_out(data: PreparedSet) -> None:
         raise PreparedSetError(
             f"{data.folder} shows all {len(concepts())} concepts, so none is left out. Prepare it "
             "with --concepts."
+        )
+
+
+def check_ablation(folder: Path, parameters: SimulationParameters) -> None:
+    """See that a table of ablations is there, of EEG simulated with these parameters alone.
+
+    Raises
+    ------
+    TrainingError
+    """
+    if read_ablation(folder)["parameters"] != [parameters.digest()]:
+        raise TrainingError(
+            f"{folder} was not measured on EEG of difficulty '{parameters.difficulty}' (version "
+            f"{parameters.version} of the parameters) alone. Run `phosphene ablate` on a set that "
+            "is."
         )
 
 

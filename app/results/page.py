@@ -10,6 +10,7 @@ from pathlib import Path
 from app.errors import SettingsError, SummaryError
 from app.evaluation import make_empty
 from app.results import (
+    ablation,
     by_class,
     calibration,
     electrodes,
@@ -28,6 +29,7 @@ from models.training.stage import check_same_settings
 IDENTITY = "identity.json"
 PAGE = "results.md"
 ZERO_SHOT = "zero-shot"
+ABLATION = "ablation"
 
 
 def _live(inputs: Inputs) -> Part:
@@ -98,16 +100,17 @@ PARTS: dict[str, Callable[[Inputs], Part]] = {
     "electrodes": _electrodes,
     "calibration": _calibration,
     ZERO_SHOT: zero_shot.measure,
+    ABLATION: ablation.measure,
 }
 
 
-def choose_parts(names: str, has_zero_shot: bool) -> list[str]:
+def choose_parts(names: str, has_zero_shot: bool, has_ablation: bool) -> list[str]:
     """The parts that are named, separated by commas; all that can be measured if none is.
 
     Raises
     ------
     SettingsError
-        There is no such part, or it lacks its bundle.
+        There is no such part, or it lacks its bundle or its table.
     """
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     if unknown := [name for name in wanted if name not in PARTS]:
@@ -119,7 +122,12 @@ def choose_parts(names: str, has_zero_shot: bool) -> list[str]:
             f"The part {ZERO_SHOT} measures a second bundle. Give it with --zero-shot-bundle, and "
             "epochs of its left out concepts with --zero-shot-test."
         )
-    return wanted or [name for name in PARTS if has_zero_shot or name != ZERO_SHOT]
+    if ABLATION in wanted and not has_ablation:
+        raise SettingsError(
+            f"The part {ABLATION} shows what `phosphene ablate` found. Give it with --ablation."
+        )
+    lacking = {ZERO_SHOT: not has_zero_shot, ABLATION: not has_ablation}
+    return wanted or [name for name in PARTS if not lacking.get(name)]
 
 
 def make_page(
@@ -143,7 +151,7 @@ def make_page(
     SettingsError, SummaryError, BundleError, PreparedSetError, ScorerError, TrainingError,
     EpochShapeError
     """
-    chosen = choose_parts(parts, wanted.zero_shot is not None)
+    chosen = choose_parts(parts, wanted.zero_shot is not None, wanted.ablation is not None)
     if "by-class" in chosen and "evaluation" not in (*chosen, *_done(out)):
         raise SettingsError(
             "The part by-class compares the pictures that the part evaluation paints. Give "

@@ -34,6 +34,7 @@ from models.training.trials import Options
 # Of the painted picture, and of the EEG's embedding without one.
 SCORES = {"painted": "n_way_label_top_1", "nearest concept": "nearest_concept"}
 CONDITIONS = ("EEG", "shuffled EEG", "noise EEG", "zero EEG")
+TABLE = "ablation.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,7 +339,45 @@ def ablate(
             "order can be compared."
         )
         text = markdown(rows, heading)
-        result = {"heading": heading, "config": asdict(config), "rows": rows}
-        (out / "ablation.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
+        result = {
+            "heading": heading,
+            "parameters": simulated_with(PreparedSet(test or prepared)),
+            "config": asdict(config),
+            "rows": rows,
+        }
+        (out / TABLE).write_text(json.dumps(result, indent=2), encoding="utf-8")
         (out / "ablation.md").write_text(text, encoding="utf-8")
     return text
+
+
+def simulated_with(data: PreparedSet) -> list[str]:
+    """Digests of the parameters of the simulated subject that a set's sources were made with."""
+    found = {row.get("parameters") for row in data.spec.get("sources", [])}
+    return sorted(digest for digest in found if digest)
+
+
+def read_ablation(folder: Path) -> dict[str, Any]:
+    """What `ablate` wrote.
+
+    Returns
+    -------
+    dict with `heading`, `parameters` (as `simulated_with` says), `config` and `rows`; of a row
+    `variant`, `scores` by `SCORES` and `CONDITIONS` (mean, low, high), `chance`, `seeds`, `paper`.
+
+    Raises
+    ------
+    TrainingError
+        The folder holds none, or one of something else.
+    """
+    path = folder / TABLE
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        # Whatever is missing is missed here.
+        _, _, rows = found["heading"], found["parameters"], found["rows"]
+        markdown(rows, found["heading"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TrainingError(
+            f"{path} cannot be read as a table of ablations ({type(error).__name__}). Make it "
+            "with `phosphene ablate`."
+        ) from error
+    return found

@@ -35,6 +35,7 @@ from app.results.part import Part, Table
 from app.results.stream import Sessions
 from models.pipeline import load_bundle
 from models.training import caption_painter
+from models.training.ablate import CONDITIONS
 from models.training.clip import Words, build_clip, save_clip
 from models.training.judge import Judge
 from models.training.prepared import PreparedSet, Shards
@@ -93,6 +94,25 @@ def command(files: Path, out: Path, **changed: object) -> list[str]:
     return ["results", str(changed.get("bundle", files / "bundle")), str(out), *flags]
 
 
+def make_ablation(folder: Path, **changed: object) -> Path:
+    """What `phosphene ablate` writes, of two variants."""
+    high = {"EEG": [0.5, 0.4, 0.6]} | {name: [0.1, 0.0, 0.2] for name in CONDITIONS[1:]}
+    low = {name: [0.1, 0.0, 0.2] for name in CONDITIONS}
+    of_all = {"chance": 0.1, "seeds": 3}
+    rows = [
+        {"variant": "full", "scores": {"painted": high, "nearest concept": high}, "paper": 45.8},
+        {"variant": "mask ratio 0.1", "scores": {"painted": low}, "paper": None},
+    ]
+    told = {
+        "heading": "simulated EEG; a table.",
+        "parameters": [DEMO["parameters"]],
+        "rows": [row | of_all for row in rows],
+    }
+    folder.mkdir()
+    (folder / "ablation.json").write_text(json.dumps(told | changed))
+    return folder
+
+
 def zero_shot(bundle: Path, test: Path) -> dict[str, object]:
     return {"zero_shot_bundle": bundle, "zero_shot_test": test}
 
@@ -147,7 +167,8 @@ def test_all_parts_are_measured_once_and_gone_on_with(
     page = (out / "results.md").read_text()
     assert "## Generated pictures" in page
     assert (
-        "These parts: live, listening, peers, by-class, electrodes, calibration, zero-shot." in page
+        "These parts: live, listening, peers, by-class, electrodes, calibration, zero-shot, "
+        "ablation." in page
     )
 
     # As if stopped in the middle of another part, too.
@@ -171,7 +192,7 @@ def test_all_parts_are_measured_once_and_gone_on_with(
         "Not measured",
         "How it was made",
     ]
-    assert "These parts: zero-shot." in page
+    assert "These parts: zero-shot, ablation." in page
     assert "### Steps of the U-Net for a picture" in page
     with Image.open(out / "results-steps-demo.jpg") as drawn:
         assert drawn.width == 64 + 10 * 96
@@ -282,6 +303,31 @@ def test_left_out_concepts_are_named_and_painted_by_a_second_bundle(
     assert "| test set of these | `left-out`, " in page
 
 
+def test_ablations_stand_on_the_page_as_they_were_found(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    files: Path,
+    measured: Measured,
+    tmp_path: Path,
+) -> None:
+    table = make_ablation(tmp_path / "table")
+    words = command(files, tmp_path / "out", ablation=table, parts="ablation")
+    assert run(monkeypatch, *words) == 0, capsys.readouterr().err
+    page = (tmp_path / "out/results.md").read_text()
+    low, high = "10.0% (0.0% to 20.0%)", "50.0% (40.0% to 60.0%)"
+    of_full, of_other = f"{high} | {low} | {low} | {low}", " | ".join([low] * 4)
+    assert page.count(f"| full | {of_full} | 10.0% | 3 | 45.8 % |") == 1
+    assert page.count(f"| mask ratio 0.1 | {of_other} | 10.0% | 3 | – |") == 1
+    # Of the embedding there is no figure of the paper's, and of the other variant none at all.
+    assert page.count(f"| full | {of_full} | 10.0% | 3 |\n") == 1
+    assert "simulated EEG; a table." in page
+    assert "| ablations | `table`, " in page
+    make_ablation(tmp_path / "another", heading="simulated EEG; another table.")
+    words = command(files, tmp_path / "out", ablation=tmp_path / "another", parts="ablation")
+    assert run(monkeypatch, *words) == ExitCode.TRAINING
+    assert "was begun with ablations=" in capsys.readouterr().err
+
+
 def test_captions_are_read_beside_shuffled_ones_and_none(
     monkeypatch: pytest.MonkeyPatch, files: Path
 ) -> None:
@@ -322,6 +368,8 @@ def test_wrong_input_gets_its_sentence_and_writes_nothing(
     real = make_set(tmp_path / "real")
     every = make_set(tmp_path / "every", source(103))
     show_all(every)
+    broken = make_ablation(tmp_path / "broken", rows=[{"variant": "full"}])
+    real_eeg = make_ablation(tmp_path / "real-eeg", parameters=[])
     sides = make_set(tmp_path / "sides", source(100), concepts=["left", "right"])
     cases: list[tuple[dict[str, object], ExitCode, str]] = [
         ({"training": nowhere}, ExitCode.TRAINING, "is not a prepared set"),
@@ -342,6 +390,10 @@ def test_wrong_input_gets_its_sentence_and_writes_nothing(
         ({"test_also": "other"}, ExitCode.USAGE, "--test-also expects NAME=FOLDER"),
         ({"test_also": f"new sessions={other}"}, ExitCode.USAGE, "is what --test is called"),
         ({"parts": "zero-shot"}, ExitCode.USAGE, "measures a second bundle. Give it with"),
+        ({"parts": "ablation"}, ExitCode.USAGE, "shows what `phosphene ablate` found"),
+        ({"ablation": nowhere}, ExitCode.TRAINING, "FileNotFoundError). Make it with"),
+        ({"ablation": broken}, ExitCode.TRAINING, "cannot be read as a table of ablations"),
+        ({"ablation": real_eeg}, ExitCode.TRAINING, "not measured on EEG of difficulty 'demo'"),
         ({"zero_shot_test": other}, ExitCode.USAGE, "go together. Give both, or neither"),
         (zero_shot(nowhere, files / "others"), ExitCode.BUNDLE, "There is no bundle at"),
         (zero_shot(files / "bundle", other), ExitCode.TRAINING, "was not simulated at difficulty"),

@@ -15,8 +15,17 @@ import torch
 from models.conditioner import EEGConditioner
 from models.errors import TrainingError
 from models.training import ablate as module
-from models.training.ablate import VARIANTS, ablate, choose_variants, over_seeds, stage_configs
+from models.training.ablate import (
+    VARIANTS,
+    ablate,
+    choose_variants,
+    over_seeds,
+    read_ablation,
+    simulated_with,
+    stage_configs,
+)
 from models.training.config import AblateConfig
+from models.training.prepared import PreparedSet
 from models.training.scale_config import AlignConfig
 from tests.models.training.made_sets import COLOURS, NAMES, make_base, make_clip, make_prepared_set
 
@@ -66,7 +75,9 @@ def test_the_variants_that_are_asked_for_run_once_and_stand_beside_the_papers_nu
     settings = config(folder, "full; without MSM; without CLIP")
     lines: list[str] = []
     text = ablate(folder / "set", tmp_path, settings, ByColour(), say=lines.append)
-    rows = json.loads((tmp_path / "ablation.json").read_text())["rows"]
+    found = read_ablation(tmp_path)
+    assert found["parameters"] == simulated_with(PreparedSet(folder / "set"))
+    rows = found["rows"]
     assert [(row["variant"], row["paper"], row["seeds"]) for row in rows] == [
         ("full", 45.8, 2),
         ("without MSM", 32.3, 2),
@@ -89,6 +100,16 @@ def test_the_variants_that_are_asked_for_run_once_and_stand_beside_the_papers_nu
     longer = replace(settings, steps=3)
     with pytest.raises(TrainingError, match="was scored with another steps, test"):
         ablate(folder / "set", tmp_path, longer, ByColour(), test=tmp_path)
+
+
+def test_what_a_set_was_simulated_with_is_told(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "set", tmp_path / "set")
+    path = tmp_path / "set" / "spec.json"
+    spec = json.loads(path.read_text())
+    for told, digests in ((["b", "a", "b"], ["a", "b"]), ([None], [])):
+        sources = [{"parameters": digest} if digest else {} for digest in told]
+        path.write_text(json.dumps(spec | {"sources": sources}))
+        assert simulated_with(PreparedSet(tmp_path / "set")) == digests
 
 
 def test_all_begin_with_an_encoder_that_is_given(
