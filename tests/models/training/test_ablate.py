@@ -185,8 +185,10 @@ def test_the_interval_is_wider_where_seeds_differ() -> None:
     apart = over_seeds([{"value": v, "low": v - 0.1, "high": v + 0.1} for v in (0.2, 0.5, 0.8)])
     assert alike == pytest.approx((0.5, 0.4, 0.6))
     assert apart[0] == pytest.approx(0.5)
-    # 1.96 standard errors of three seeds, and half the width of the trials'.
-    assert apart[2] - 0.5 == pytest.approx(np.hypot(0.1, 1.96 * 0.3 / np.sqrt(3)))
+    # Student's 4.303 standard errors of three seeds, and half the width of the trials'.
+    assert apart[2] == 1
+    near = over_seeds([{"value": v, "low": v - 0.1, "high": v + 0.1} for v in (0.4, 0.5, 0.6)])
+    assert near[2] - 0.5 == pytest.approx(np.hypot(0.1, 4.303 * 0.1 / np.sqrt(3)), rel=1e-4)
 
 
 def test_an_unknown_variant_is_named() -> None:
