@@ -24,7 +24,7 @@ from acquisition.clock import RunningMinimumClock
 from acquisition.errors import SourceError
 from acquisition.gaps import SampleGrid, find_missing
 from acquisition.packages import PackageCounter
-from acquisition.source import CHUNK_S, Marker, Reading, SourceOptions
+from acquisition.source import Marker, Reading, SourceOptions, n_awaited
 from acquisition.stall import StallTimer
 from acquisition.stream_info import StreamInfo
 
@@ -167,8 +167,7 @@ class BrainFlowSource:
         return Reading(state="reconnecting", message=message)
 
     def _wait(self, timeout: float, n_due: int | None) -> None:
-        n_chunk = max(1, round(CHUNK_S * self.info.sfreq))
-        n_wanted = min(n_chunk, n_due or n_chunk)
+        n_wanted = n_awaited(self.info.sfreq, n_due)
         t_end = self._now() + timeout
         with contextlib.suppress(load_brainflow().BrainFlowError):
             while (n_lacking := n_wanted - self._board.get_board_data_count()) > 0:

@@ -96,8 +96,7 @@ class SampleGrid:
         n_missing : array of shape (n_times,), int; samples missing before each.
         n_lost : the same for those that were lost on the way; none if not given.
         """
-        cuts = np.flatnonzero(n_missing)
-        bounds = np.unique(np.concatenate(([0], cuts, [len(timestamps)])))
+        bounds = sorted({0, *np.flatnonzero(n_missing).tolist(), len(timestamps)})
         chunks = []
         for start, stop in pairwise(bounds):
             times = np.maximum.accumulate(timestamps[start:stop])
@@ -106,6 +105,6 @@ class SampleGrid:
             self._next += int(n_missing[start])
             lost = 0 if n_lost is None else int(n_lost[start])
             chunks.append(Chunk(data[:, start:stop], times, self._next, lost))
-            self._next += int(stop - start)
+            self._next += stop - start
             self._last_time = float(times[-1])
         return tuple(chunks)

@@ -16,7 +16,7 @@ from acquisition.lsl_markers import MarkerInlets
 from acquisition.lsl_network import LSLStream, StreamFinder, load_pylsl, read_channels
 from acquisition.lsl_search import LSLQuery, find_stream
 from acquisition.parameters import check_parameters, number
-from acquisition.source import CHUNK_S, Reading, SourceOptions
+from acquisition.source import Reading, SourceOptions, n_awaited
 from acquisition.stall import StallTimer
 from acquisition.stream_info import Honesty, StreamInfo
 
@@ -135,8 +135,7 @@ class LSLSource:
         # Without a pull for longer than the inlet's buffer, liblsl drops the oldest silently.
         self._has_lost = self._has_lost or now - self._t_pulled > _BUFFER_S
         self._t_pulled = now
-        n_chunk = max(1, round(CHUNK_S * self.info.sfreq * self._speed))
-        n = min(n_chunk, n_due or n_chunk, _AT_ONCE)
+        n = min(n_awaited(self.info.sfreq * self._speed, n_due), _AT_ONCE)
         try:
             samples, times = self._inlet.pull_chunk(
                 timeout=timeout, max_samples=_AT_ONCE, min_samples=n, as_numpy=True
@@ -167,8 +166,12 @@ class LSLSource:
         return samples, times
 
     def _has_long_step(self, timestamps: np.ndarray) -> bool:
-        steps = np.diff(timestamps, prepend=min(self._t_last, timestamps[0])) * self._speed
-        return bool(np.isfinite(self._t_last) and steps.max() > gap_threshold(self.info.sfreq))
+        longest = timestamps[0] - self._t_last
+        if len(timestamps) > 1:
+            longest = max(longest, np.diff(timestamps).max())
+        return bool(
+            np.isfinite(self._t_last) and longest * self._speed > gap_threshold(self.info.sfreq)
+        )
 
     def _account(self, timestamps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Samples missing before each, and how many of these were lost on the way."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -67,6 +68,21 @@ class Marker:
 # woken it finds its caches cold, and the page draws traces at their own pace.
 CHUNK_S = 0.08
 
+
+def n_awaited(sfreq: float, n_due: int | None) -> int:
+    """Samples to wait for: some `CHUNK_S`, and what is due in equal parts.
+
+    A read of the few samples that would be left at last costs as much as any.
+
+    >>> n_awaited(1000.0, 256), n_awaited(1000.0, 64), n_awaited(1000.0, None)
+    (86, 64, 80)
+    """
+    n_chunk = max(1, round(CHUNK_S * sfreq))
+    if n_due is None:
+        return n_chunk
+    return math.ceil(n_due / max(1, round(n_due / n_chunk)))
+
+
 SourceState = Literal["running", "stalled", "reconnecting", "finished"]
 
 
@@ -103,7 +119,7 @@ class Source(Protocol):
         Parameters
         ----------
         n_due : how many samples complete an epoch. A source that chooses how much it gives at
-            once gives some `CHUNK_S`, which is cheap, or this if it is less, and no later.
+            once gives some `CHUNK_S`, which is cheap, in equal parts of this, and no later.
         """
         ...
 
