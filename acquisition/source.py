@@ -70,7 +70,7 @@ CHUNK_S = 0.08
 
 
 def n_awaited(sfreq: float, n_due: int | None) -> int:
-    """Samples to wait for: some `CHUNK_S`, and what is due in equal parts.
+    """Samples to wait for: some `CHUNK_S`, so that what is due comes in equal parts.
 
     A read of the few samples that would be left at last costs as much as any.
 

@@ -1,6 +1,7 @@
 """Sources are named by strings; a wrong one is refused in a sentence."""
 
 import doctest
+import math
 from pathlib import Path
 
 import made_recordings as made
@@ -14,13 +15,25 @@ from acquisition.errors import (
     SourceNotFoundError,
     StreamInfoError,
 )
-from acquisition.source import open_source, parse_source
+from acquisition.source import CHUNK_S, n_awaited, open_source, parse_source
 
 
 def test_the_examples_of_the_documentation_hold() -> None:
     result = doctest.testmod(acquisition.source)
     assert result.attempted > 0
     assert result.failed == 0
+
+
+@pytest.mark.parametrize("sfreq", [125.0, 250.0, 1000.0])
+def test_what_is_due_comes_in_time_and_in_no_small_part(sfreq: float) -> None:
+    for n_due in range(1, round(sfreq)):
+        parts, left = [], n_due
+        while left:
+            parts.append(n_awaited(sfreq, left))
+            left -= parts[-1]
+        assert min(parts) >= min(n_due, 0.6 * CHUNK_S * sfreq)
+        assert max(parts) <= math.ceil(1.5 * CHUNK_S * sfreq)
+        assert len(parts) <= 1 + n_due / (CHUNK_S * sfreq)
 
 
 @pytest.mark.parametrize(
