@@ -25,6 +25,7 @@ _AT_ONCE = 4096  # samples at most, so that a backlog is taken in few readings
 _BUFFER_S = 60
 _ANSWER_S = 3.0  # for each question to a stream that is announced
 _BURST_S = 0.05  # for the rest of a burst to arrive after a long step
+_EARLY_S = 0.005  # before the awaited sample is due, waiting begins: rates are not exact
 _BACK_OFF_S = (0.5, 1.0, 2.0, 4.0, 8.0)  # between tries to connect again
 _FORGOTTEN_S = 6.0  # after which an outlet that died is no longer announced
 _PROBE_S = 10.0  # of silence of an outlet that is still announced, until a second inlet is tried
@@ -135,7 +136,13 @@ class LSLSource:
         # Without a pull for longer than the inlet's buffer, liblsl drops the oldest silently.
         self._has_lost = self._has_lost or now - self._t_pulled > _BUFFER_S
         self._t_pulled = now
-        n = min(n_awaited(self.info.sfreq * self._speed, n_due), _AT_ONCE)
+        rate = self.info.sfreq * self._speed
+        n = min(n_awaited(rate, n_due), _AT_ONCE)
+        # Whoever waits in liblsl is woken by every sample, also by those that are not enough.
+        pause = min(timeout, n / rate, self._t_last + n / rate - now) - _EARLY_S
+        if pause > 0:
+            time.sleep(pause)
+            timeout -= pause
         try:
             samples, times = self._inlet.pull_chunk(
                 timeout=timeout, max_samples=_AT_ONCE, min_samples=n, as_numpy=True
