@@ -37,6 +37,9 @@ SCORES = {"painted": "n_way_label_top_1", "nearest concept": "nearest_concept"}
 CONDITIONS = ("EEG", "shuffled EEG", "noise EEG", "zero EEG")
 TABLE = "ablation.json"
 
+# Mean, and the ends of its 95 % interval.
+Interval = tuple[float, float, float]
+
 
 @dataclass(frozen=True, slots=True)
 class Variant:
@@ -238,7 +241,7 @@ def align(
     train_alignment(prepared, out, aligned, Path(config.clip), start, say=say)
 
 
-def over_seeds(scores: list[dict[str, float]]) -> tuple[float, float, float]:
+def over_seeds(scores: list[dict[str, float]]) -> Interval:
     """Mean over seeds and its 95 % interval.
 
     Seeds may have seen the same trials, so the trials' variance stays while that between seeds
@@ -249,11 +252,30 @@ def over_seeds(scores: list[dict[str, float]]) -> tuple[float, float, float]:
     """
     values = np.array([s["value"] for s in scores])
     half = float(np.mean([(s["high"] - s["low"]) / 2 for s in scores]))
-    n, between = len(values), 0.0
-    if n > 1:
-        between = float(t.ppf(0.975, n - 1) * values.std(ddof=1)) / math.sqrt(n)
+    between = _half_width(values) if len(values) > 1 else 0.0
     mean, wide = float(values.mean()), math.hypot(half, between)
     return mean, max(0.0, mean - wide), min(1.0, mean + wide)
+
+
+def less(scores: list[dict[str, float]], others: list[dict[str, float]]) -> Interval | None:
+    """Mean difference of scores of the same seeds and its 95 % interval; None of a single seed.
+
+    Variants share a seed's trials and, where they pre-train alike, its encoder.
+
+    >>> less([{"value": 0.5}, {"value": 0.7}], [{"value": 0.4}, {"value": 0.6}])[0]
+    0.1
+    """
+    if len(scores) < 2:
+        return None
+    apart = np.array([a["value"] - b["value"] for a, b in zip(scores, others, strict=True)])
+    mean, wide = float(apart.mean()), _half_width(apart)
+    return mean, mean - wide, mean + wide
+
+
+def _half_width(values: np.ndarray) -> float:
+    """Of the 95 % interval of a mean."""
+    n = len(values)
+    return float(t.ppf(0.975, n - 1) * values.std(ddof=1)) / math.sqrt(n)
 
 
 def markdown(rows: list[dict[str, Any]], heading: str) -> str:
@@ -263,19 +285,38 @@ def markdown(rows: list[dict[str, Any]], heading: str) -> str:
         "",
         heading,
         "",
-        "| variant | scored by | " + " | ".join(CONDITIONS) + " | chance | seeds | paper |",
-        "| --- | --- | " + "---: | " * (len(CONDITIONS) + 3),
+        "| " + " | ".join(["variant", "scored by", *columns(rows)]) + " |",
+        "| --- | --- | " + "---: | " * len(columns(rows)),
     ]
     for row in rows:
-        for by, found in row["scores"].items():
-            cells = [f"{mean:.1%} ({low:.1%} to {high:.1%})" for mean, low, high in found.values()]
-            # The paper's figure is of painted pictures.
-            has_none = row["paper"] is None or by != "painted"
-            lines.append(
-                f"| {row['variant']} | {by} | {' | '.join(cells)} | {row['chance']:.1%} "
-                f"| {row['seeds']} | {'–' if has_none else str(row['paper']) + ' %'} |"
-            )
+        lines += [
+            f"| {row['variant']} | {by} | {' | '.join(cells(row, by))} |" for by in row["scores"]
+        ]
     return "\n".join([*lines, ""])
+
+
+def columns(rows: list[dict[str, Any]]) -> list[str]:
+    """What `cells` are of."""
+    return [*CONDITIONS, "chance", f"less {rows[0]['variant']}", "seeds", "paper"]
+
+
+def cells(row: dict[str, Any], by: str) -> list[str]:
+    """A row's figures of one of `SCORES`, for people."""
+    apart = row["less_first"].get(by)
+    # The paper's figure is of painted pictures.
+    paper = row["paper"] if by == "painted" else None
+    return [
+        *(_written(row["scores"][by][name]) for name in CONDITIONS),
+        f"{row['chance']:.1%}",
+        "–" if apart is None else _written(apart, "+"),
+        str(row["seeds"]),
+        "–" if paper is None else f"{paper} %",
+    ]
+
+
+def _written(interval: Interval, sign: str = "") -> str:
+    mean, low, high = (format(value, f"{sign}.1%") for value in interval)
+    return f"{mean} ({low} to {high})"
 
 
 def ablate(
@@ -311,6 +352,7 @@ def ablate(
     variants = choose_variants(config.variants, bool(config.encoder))
     data = PreparedSet(prepared)
     rows: list[dict[str, Any]] = []
+    first: dict[str, list[dict[str, float]]] = {}
     text = ""
     for variant in variants:
         found = [
@@ -324,22 +366,25 @@ def ablate(
             for by in SCORES
             if by in found[0]
         }
+        of_eeg = {by: [f[by]["scores"]["EEG"] for f in found] for by in scores}
         rows.append(
             {
                 "variant": variant.title,
                 "scores": scores,
+                "less_first": {by: less(of_eeg[by], first[by]) for by in first if by in of_eeg},
                 "chance": found[0]["painted"]["chance"],
                 "seeds": len(found),
                 "paper": variant.paper,
             }
         )
+        first = first or of_eeg
         heading = (
             f"{data.spec.get('honesty', 'unlabelled')} EEG; painted: "
             f"{found[0]['painted']['title']} by {classifier.name}; nearest concept: to the EEG's "
             f"embedding, without a picture; {found[0]['painted']['scores']['EEG']['n']} held-out "
-            "trials of each seed; mean over seeds with its 95 % interval. The last column is the "
-            "paper's Table 2 (50-way, real EEG in a block design): another task, so only the "
-            "order can be compared."
+            "trials of each seed; mean over seeds with its 95 % interval; differences are paired "
+            "by seed. The last column is the paper's Table 2 (50-way, real EEG in a block design): "
+            "another task, so only the order can be compared."
         )
         text = markdown(rows, heading)
         result = {
@@ -365,7 +410,8 @@ def read_ablation(folder: Path) -> dict[str, Any]:
     Returns
     -------
     dict with `heading`, `parameters` (as `simulated_with` says), `config` and `rows`; of a row
-    `variant`, `scores` by `SCORES` and `CONDITIONS` (mean, low, high), `chance`, `seeds`, `paper`.
+    `variant`, `scores` by `SCORES` and `CONDITIONS` (mean, low, high), `less_first` by `SCORES`,
+    `chance`, `seeds` and `paper`.
 
     Raises
     ------
@@ -378,7 +424,7 @@ def read_ablation(folder: Path) -> dict[str, Any]:
         # Whatever is missing is missed here.
         _, _, rows = found["heading"], found["parameters"], found["rows"]
         markdown(rows, found["heading"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise TrainingError(
             f"{path} cannot be read as a table of ablations ({type(error).__name__}). Make it "
             "with `phosphene ablate`."

@@ -99,9 +99,16 @@ def make_ablation(folder: Path, **changed: object) -> Path:
     high = {"EEG": [0.5, 0.4, 0.6]} | {name: [0.1, 0.0, 0.2] for name in CONDITIONS[1:]}
     low = {name: [0.1, 0.0, 0.2] for name in CONDITIONS}
     of_all = {"chance": 0.1, "seeds": 3}
-    rows = [
-        {"variant": "full", "scores": {"painted": high, "nearest concept": high}, "paper": 45.8},
-        {"variant": "mask ratio 0.1", "scores": {"painted": low}, "paper": None},
+    both = {"painted": high, "nearest concept": high}
+    less: dict[str, object] = {"painted": [-0.4, -0.5, -0.3]}
+    rows: list[dict[str, object]] = [
+        {"variant": "full", "scores": both, "less_first": {}, "paper": 45.8},
+        {
+            "variant": "mask ratio 0.1",
+            "scores": {"painted": low},
+            "less_first": less,
+            "paper": None,
+        },
     ]
     told = {
         "heading": "simulated EEG; a table.",
@@ -316,10 +323,12 @@ def test_ablations_stand_on_the_page_as_they_were_found(
     page = (tmp_path / "out/results.md").read_text()
     low, high = "10.0% (0.0% to 20.0%)", "50.0% (40.0% to 60.0%)"
     of_full, of_other = f"{high} | {low} | {low} | {low}", " | ".join([low] * 4)
-    assert page.count(f"| full | {of_full} | 10.0% | 3 | 45.8 % |") == 1
-    assert page.count(f"| mask ratio 0.1 | {of_other} | 10.0% | 3 | – |") == 1
+    assert page.count(f"| full | {of_full} | 10.0% | – | 3 | 45.8 % |") == 1
+    less = "-40.0% (-50.0% to -30.0%)"
+    assert page.count(f"| mask ratio 0.1 | {of_other} | 10.0% | {less} | 3 | – |") == 1
+    assert "| chance | less full | seeds | paper |" in page
     # Of the embedding there is no figure of the paper's, and of the other variant none at all.
-    assert page.count(f"| full | {of_full} | 10.0% | 3 |\n") == 1
+    assert page.count(f"| full | {of_full} | 10.0% | – | 3 | – |") == 1
     assert "simulated EEG; a table." in page
     assert "| ablations | `table`, " in page
     make_ablation(tmp_path / "another", heading="simulated EEG; another table.")

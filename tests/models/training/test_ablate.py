@@ -19,6 +19,7 @@ from models.training.ablate import (
     VARIANTS,
     ablate,
     choose_variants,
+    less,
     over_seeds,
     read_ablation,
     simulated_with,
@@ -78,6 +79,7 @@ def test_the_variants_that_are_asked_for_run_once_and_stand_beside_the_papers_nu
     found = read_ablation(tmp_path)
     assert found["parameters"] == simulated_with(PreparedSet(folder / "set"))
     rows = found["rows"]
+    full = rows[0]["scores"]["painted"]
     assert [(row["variant"], row["paper"], row["seeds"]) for row in rows] == [
         ("full", 45.8, 2),
         ("without MSM", 32.3, 2),
@@ -88,6 +90,10 @@ def test_the_variants_that_are_asked_for_run_once_and_stand_beside_the_papers_nu
         assert set(row["scores"]) == {"painted", "nearest concept"}
         for scores in row["scores"].values():
             assert set(scores) == {"EEG", "shuffled EEG", "noise EEG", "zero EEG"}
+    for row in rows[1:]:
+        mean, low, high = row["less_first"]["painted"]
+        assert mean == pytest.approx(row["scores"]["painted"]["EEG"][0] - full["EEG"][0])
+        assert low <= mean <= high
     lines = [line for line in text.splitlines() if line.startswith("| full |")]
     assert [line.split("|")[2].strip() for line in lines] == ["painted", "nearest concept"]
     # Of pictures, as the paper's.
@@ -189,6 +195,15 @@ def test_the_interval_is_wider_where_seeds_differ() -> None:
     assert apart[2] == 1
     near = over_seeds([{"value": v, "low": v - 0.1, "high": v + 0.1} for v in (0.4, 0.5, 0.6)])
     assert near[2] - 0.5 == pytest.approx(np.hypot(0.1, 4.303 * 0.1 / np.sqrt(3)), rel=1e-4)
+
+
+def test_differences_are_paired_by_seed() -> None:
+    other = [{"value": v} for v in (0.2, 0.5, 0.8)]
+    mean, low, high = less([{"value": v} for v in (0.3, 0.6, 1.0)], other) or (0, 0, 0)
+    assert mean == pytest.approx(0.4 / 3)
+    half = 4.303 * np.std([0.1, 0.1, 0.2], ddof=1) / np.sqrt(3)
+    assert (low, high) == pytest.approx((mean - half, mean + half), abs=1e-4)
+    assert less(other[:1], other[:1]) is None
 
 
 def test_an_unknown_variant_is_named() -> None:
