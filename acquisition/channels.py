@@ -52,7 +52,9 @@ class EEGChannels:
         -------
         array of shape (n_channels, n_times), float32, microvolts.
         """
-        data = samples[:, self.rows].T * self.scale
+        # Rows rise, so as many as there are channels are all of them.
+        picked = samples if len(self.rows) == samples.shape[1] else samples[:, self.rows]
+        data = picked.T * self.scale
         return np.ascontiguousarray(data, dtype=np.float32)
 
 

@@ -144,9 +144,9 @@ class LSLSource:
             time.sleep(pause)
             timeout -= pause
         try:
-            samples, times = self._inlet.pull_chunk(
-                timeout=timeout, max_samples=_AT_ONCE, min_samples=n, as_numpy=True
-            )
+            # In one call: what comes while it waits for these is left for the next reading.
+            n = max(n, min(self._inlet.samples_available(), _AT_ONCE))
+            samples, times = self._inlet.pull_chunk(timeout, max_samples=n, as_numpy=True)
             if len(times) and self._has_long_step(times + self._offset):
                 # A burst that waited somewhere shows that it is one only as a whole.
                 time.sleep(_BURST_S)
