@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.results.inputs import Inputs
 from app.results.part import Part, Table
-from models.training.ablate import SCORES, cells, columns, read_ablation
+from models.training.ablation_table import SCORES, cells, columns, read_ablation
 
 
 def measure(inputs: Inputs) -> Part:

@@ -23,7 +23,7 @@ from app.settings import Settings
 from models.bundle_files import folder_digest
 from models.errors import PreparedSetError, TrainingError
 from models.keyframes import KeyframePainter
-from models.training.ablate import TABLE, read_ablation
+from models.training.ablation_table import TABLE, read_ablation
 from models.training.caption_painter import GUIDANCE, STEPS
 from models.training.eegnet import EEGNetConfig
 from models.training.peers import Predictor

@@ -35,7 +35,7 @@ from app.results.part import Part, Table
 from app.results.stream import Sessions
 from models.pipeline import load_bundle
 from models.training import caption_painter
-from models.training.ablate import CONDITIONS
+from models.training.ablation_table import CONDITIONS
 from models.training.clip import Words, build_clip, save_clip
 from models.training.judge import Judge
 from models.training.prepared import PreparedSet, Shards

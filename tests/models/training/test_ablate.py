@@ -19,12 +19,10 @@ from models.training.ablate import (
     VARIANTS,
     ablate,
     choose_variants,
-    less,
-    over_seeds,
-    read_ablation,
     simulated_with,
     stage_configs,
 )
+from models.training.ablation_table import less, over_seeds, read_ablation
 from models.training.config import AblateConfig
 from models.training.prepared import PreparedSet
 from models.training.scale_config import AlignConfig
