@@ -11,19 +11,18 @@ import numpy as np
 
 from app.results.intervals import difference
 from app.results.part import Part, Table, written
-from app.results.peers import OURS, locked, our_decoder
+from app.results.peers import OURS, locked, our_decoder, tested
 from models.pipeline import EEGToImagePipeline
 from models.training.by_class import class_contexts, paint_by_class
 from models.training.comparison import Comparison, Metric
 from models.training.evaluate import by_appearance
 from models.training.metrics import Score
 from models.training.peers import Predictor
-from models.training.prepared import PreparedSet, Shards
+from models.training.prepared import PreparedSet
 from models.training.scorers import JudgeClassifier
-from models.training.trials import Condition
+from models.training.trials import CONDITIONS, Condition
 
 PAINTED = "this bundle, painted from the EEG"
-SHUFFLED = ", shuffled"
 
 
 def measure(
@@ -53,55 +52,51 @@ def measure(
     """
     trials = comparison.trials
     eeg = test.epochs().rows("eeg", trials.rows).float().numpy()
-    answers = {OURS: our_decoder(pipeline, test), **peers}
-    said = {who: decoder.predict(eeg).argmax(axis=1) for who, decoder in answers.items()}
+    decoders = {OURS: our_decoder(pipeline, test), **peers}
+    named = {
+        who: tested(decoder.predict, eeg, trials.label, trials.image)
+        for who, decoder in decoders.items()
+    }
     contexts = class_contexts(pipeline, locked(training))
-    everything = np.concatenate(list(said.values()))
-    shards, painted = paint_by_class(pipeline, everything, contexts, out, comparison.options)
+    everything = np.concatenate([(each.said, each.noise, each.zero) for each in named.values()])
+    options = comparison.options
+    shards, rows = paint_by_class(pipeline, everything.ravel(), contexts, out, options)
+    rows = rows.reshape(options.samples, -1, len(trials))
     order = np.random.default_rng(0).permutation(len(trials))
-    pictures: dict[str, tuple[Shards, np.ndarray]] = {
-        PAINTED: (comparison.painted["EEG"], comparison.conditions["EEG"].index)
-    }
-    for place, who in enumerate(said):
-        rows = painted[:, place * len(trials) : (place + 1) * len(trials)]
-        pictures[f"{who}, painted by class"] = shards, rows
-    pictures |= {
-        who + SHUFFLED: (seen, rows[:, order])
-        for who, (seen, rows) in pictures.items()
-        if who in (PAINTED, f"{OURS}, painted by class")
-    }
+    each = {PAINTED: comparison}
+    for place, who in enumerate(named):
+        own, noise, zero = (rows[:, 3 * place + i] for i in range(3))
+        conditions = zip(CONDITIONS, (own, own[:, order], noise, zero), strict=True)
+        each[f"{who}, painted by class"] = replace(
+            comparison,
+            painted={"classes": shards},
+            conditions={name: Condition("classes", index) for name, index in conditions},
+        )
     appearance = test.appearance()[trials.images].numpy()
-    found = {
-        who: _appearance(comparison, judge, appearance, *each) for who, each in pictures.items()
-    }
+    found = {who: _appearance(c, judge, appearance) for who, c in each.items()}
     return _part(found, trials.image, len(np.unique(everything)))
 
 
 def _appearance(
-    comparison: Comparison,
-    judge: JudgeClassifier,
-    appearance: np.ndarray,
-    painted: Shards,
-    rows: np.ndarray,
+    comparison: Comparison, judge: JudgeClassifier, appearance: np.ndarray
 ) -> dict[str, Metric]:
-    """The judge's scores of one kind of pictures, which stand where the EEG's stood."""
-    alone = replace(
-        comparison, painted={"EEG": painted}, conditions={"EEG": Condition("EEG", rows)}
-    )
-    found = by_appearance(alone, judge, appearance)
+    found = by_appearance(comparison, judge, appearance)
     return {name: metric for name, metric in found.items() if isinstance(metric, Metric)}
 
 
 def _part(found: Mapping[str, Mapping[str, Metric]], picture: np.ndarray, n_painted: int) -> Part:
     metrics = found[PAINTED]
-    header = ["pictures", *(metric.title for metric in metrics.values())]
+    titles = [metric.title for metric in metrics.values()]
     values: dict[str, Any] = {}
-    rows, minus = [], []
+    rows: dict[str, list[list[str]]] = {name: [] for name in CONDITIONS}
+    minus = []
     for who, each in found.items():
-        scores = {name: metric.scores["EEG"] for name, metric in each.items()}
-        values[who] = {name: asdict(score) for name, score in scores.items()}
-        rows.append([who, *_cells(metrics, scores, "")])
-        if who == PAINTED or who.endswith(SHUFFLED):
+        values[who] = {}
+        for condition, own in rows.items():
+            scores = {name: metric.scores[condition] for name, metric in each.items()}
+            values[who][condition] = {name: asdict(score) for name, score in scores.items()}
+            own.append([who, condition, *_cells(metrics, scores, "")])
+        if who == PAINTED:
             continue
         gained = {
             name: difference(_of_trials(metrics[name]), _of_trials(metric), picture)
@@ -110,7 +105,6 @@ def _part(found: Mapping[str, Mapping[str, Metric]], picture: np.ndarray, n_pain
         minus.append([who, *_cells(metrics, gained, "+")])
         values[who]["ours minus this one"] = {n: asdict(score) for n, score in gained.items()}
     chance = [format(m.chance, m.form) if m.chance is not None else "–" for m in metrics.values()]
-    rows.append(["chance", *chance])
     n_images = len(np.unique(picture))
     notes = [
         f"{len(picture):,} simulated trials of {n_images:,} pictures. Painted by class: the same "
@@ -120,9 +114,15 @@ def _part(found: Mapping[str, Mapping[str, Metric]], picture: np.ndarray, n_pain
         "pictures alone. Intervals are of 95 %, by the bootstrap over pictures.",
     ]
     paired = ["Differences are paired by trial: where an interval holds 0, none was found."]
+    every = [row for own in rows.values() for row in own]
     tables = [
-        Table("Look of the pictures", header, rows, notes),
-        Table(f"Look, {PAINTED}, minus painted by class", header, minus, paired),
+        Table(
+            "Look of the pictures",
+            ["pictures", "EEG", *titles],
+            [*every, ["chance", "–", *chance]],
+            notes,
+        ),
+        Table(f"Look, {PAINTED}, minus painted by class", ["pictures", *titles], minus, paired),
     ]
     return Part("Beside a classifier and a painter of classes", tables, values)
 

@@ -6,7 +6,7 @@ is and LDA of the same minutes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,32 +16,33 @@ import numpy as np
 from acquisition.epoch_spec import EpochSpec
 from acquisition.epochs import normalise
 from app.person import POPULATION
-from app.results.answers import Answers, paint
+from app.results.answers import paint
+from app.results.controls import Controlled, nothing_like
+from app.results.live import controlled
 from app.results.part import Part, Table, written
+from app.results.peers import tested
 from app.results.stream import Epochs, Sessions
 from models.errors import BundleError
 from models.pipeline import EEGToImagePipeline
 from models.training.lda import Windows
-from models.training.metrics import Score
 from models.training.personal import Epochs as Known
 from models.training.personal import Method, can_learn, fit, scaled
 from models.training.personal_reader import make_reader
 from models.training.population import Population
 from models.training.scorers import Classifier
-from models.training.trials import Options
+from models.training.trials import CONDITIONS, N_NOISE, Options
 
 MINUTES = (2, 5, 15)
 LEARNT, TESTED = 0, 1
 """Sessions of a new subject."""
 # Of LDA, whose windows so few epochs do not tell.
 WINDOW_S = 0.064
-HEADER = (
-    "minutes", "pictures, by the judge", "shuffled", "concept", "shuffled", "LDA",
-    "the bundle as it is: pictures",
-)  # fmt: skip
-OURS, BUNDLE, LDA = "ours", "the bundle as it is", "LDA"
+PICTURES, CONCEPT, LDA = "ours, pictures by the judge", "ours, concept", "LDA"
+BUNDLE = "the bundle as it is, pictures"
+HEADER = ("minutes", "decoder", *CONDITIONS)
 
-Right = dict[str, np.ndarray]
+Named = dict[str, Controlled]
+"""By decoder."""
 
 
 def measure(
@@ -76,30 +77,36 @@ def measure(
             "`phosphene scale-model reader` made."
         )
     population = Population.load(bundle / POPULATION)
-    found: dict[int, list[Right]] = {m: [] for m in (0, *minutes)}
-    labels = []
+    found: dict[int, list[Named]] = {m: [] for m in (0, *minutes)}
     base = pipeline.reader
+
+    def painted(epochs: Epochs, what: str) -> Callable[[str], Controlled]:
+        data = (epochs.data, *nothing_like(epochs.data[:N_NOISE], options.seed))
+        answers = [paint(pipeline, judge, each, options, what) for each in data]
+        return lambda name: controlled(name, epochs, *answers)
+
     for subject in subjects:
-        tested = Sessions(sessions.parameters, subject, [TESTED], sessions.n_trials)
-        epochs = tested.record(spec)["marker-locked"]
-        labels.append(epochs.truth)
+        own = Sessions(sessions.parameters, subject, [TESTED], sessions.n_trials)
+        epochs = own.record(spec)["marker-locked"]
+        epochs = epochs.take(epochs.picture >= 0)
         learnt, moments, deviation = _learnt(sessions, subject, spec, max(minutes))
-        own = scaled(population, np.eye(spec.n_channels), deviation)
-        as_it_is = paint(pipeline, judge, epochs.data, options, "as it is")
+        prior = scaled(population, np.eye(spec.n_channels), deviation)
+        as_it_is = painted(epochs, "as it is")
         for m in (0, *minutes):
             known = learnt.at(moments < 60 * m)
-            model = fit(Method(1.0), known, base.config.n_concepts, own)
+            model = fit(Method(1.0), known, base.config.n_concepts, prior)
             everything = np.arange(base.config.n_concepts)
             pipeline.reader = make_reader(model, known, base, everything).to(pipeline.device)
             try:
-                answers = paint(pipeline, judge, epochs.data, options, f"{m} min")
+                answers = painted(epochs, f"{m} min")
             finally:
                 pipeline.reader = base
-            right = _right(answers, epochs) | _lda(known, spec, epochs)
+            named = {PICTURES: answers("painted"), CONCEPT: answers("concept")}
+            named |= _lda(known, spec, epochs)
             if not m:
-                right[f"{BUNDLE}, pictures"] = as_it_is.painted == epochs.truth
-            found[m].append(right)
-    return _part(found, labels, subjects)
+                named[BUNDLE] = as_it_is("painted")
+            found[m].append(named)
+    return _part(found, subjects)
 
 
 def _learnt(
@@ -117,51 +124,32 @@ def _learnt(
     return Known(eeg, raw.truth, np.zeros(len(raw), int)), raw.last, deviation
 
 
-def _right(answers: Answers, epochs: Epochs) -> Right:
-    return {
-        f"{OURS}, pictures": answers.painted == epochs.truth,
-        f"{OURS}, concept": answers.concept == epochs.truth,
-        **{
-            f"{OURS}, {what}, shuffled": said == np.random.default_rng(0).permutation(epochs.truth)
-            for what, said in (("pictures", answers.painted), ("concept", answers.concept))
-        },
-    }
-
-
-def _lda(known: Known, spec: EpochSpec, epochs: Epochs) -> Right:
+def _lda(known: Known, spec: EpochSpec, epochs: Epochs) -> Named:
     """Nothing where each concept was seen but once: there is no spread within one then."""
     onset = max(0, round(-spec.tmin * spec.sfreq))
     method = Method(windows=Windows(onset, spec.n_times, round(WINDOW_S * spec.sfreq)))
     if not len(known) or not can_learn(method, known):
         return {}
-    said = fit(method, known, 1 + int(epochs.label.max()), None).scores(epochs.data).argmax(axis=1)
-    return {LDA: np.asarray(said == epochs.truth)}
+    model = fit(method, known, 1 + int(epochs.label.max()), None)
+    return {LDA: tested(model.scores, epochs.data, epochs.truth, epochs.picture)}
 
 
-def _part(
-    found: dict[int, list[Right]], labels: Sequence[np.ndarray], subjects: Sequence[int]
-) -> Part:
-    n = sum(map(len, labels))
-    columns = [
-        f"{OURS}, pictures",
-        f"{OURS}, pictures, shuffled",
-        f"{OURS}, concept",
-        f"{OURS}, concept, shuffled",
-        LDA,
-        f"{BUNDLE}, pictures",
-    ]
+def _part(found: dict[int, list[Named]], subjects: Sequence[int]) -> Part:
     rows: list[list[str]] = []
     values: dict[str, Any] = {}
     for m, each in found.items():
-        right = {name: np.concatenate([r[name] for r in each]) for name in each[0]}
-        scores = {k: Score.of(v.astype(float), np.arange(n)) for k, v in right.items()}
-        cells = [written(scores[name]) if name in scores else "–" for name in columns]
-        rows.append([str(m), *cells])
-        values[str(m)] = {k: asdict(score) for k, score in scores.items()}
-        values[str(m)]["subjects"] = [
-            {name: float(value.mean()) for name, value in r.items()} for r in each
-        ]
-    n_concepts = len(np.unique(np.concatenate(labels)))
+        values[str(m)] = {}
+        for who in (PICTURES, CONCEPT, LDA, BUNDLE):
+            # LDA may have had too little of one subject to learn from.
+            parts = [named[who] for named in each if who in named]
+            if not parts:
+                continue
+            scores = Controlled.joined(parts).scores()
+            rows.append([str(m), who, *map(written, scores.values())])
+            values[str(m)][who] = {name: asdict(score) for name, score in scores.items()}
+            values[str(m)][who]["subjects"] = [float(p.right()["EEG"].mean()) for p in parts]
+    everything = Controlled.joined([named[PICTURES] for named in found[0]])
+    n, n_concepts = len(everything.label), len(np.unique(everything.label))
     notes = [
         f"{n:,} marker-locked epochs of {len(subjects)} simulated subjects "
         f"({', '.join(map(str, subjects))}) that no stage has seen, each in a session after the "

@@ -14,20 +14,20 @@ import numpy as np
 from acquisition.epoch_spec import EpochSpec
 from acquisition.ideal_observer import ELECTRODES, IdealObserver
 from acquisition.simulation_parameters import without_artefacts
+from app.results.controls import Controlled, nothing_like
+from app.results.intervals import finite, unpaired_ratio
 from app.results.part import Part, Table, written
-from app.results.peers import choices, locked, our_decoder
+from app.results.peers import choices, locked, our_decoder, tested
 from app.results.stream import Sessions
-from app.ruler import Epochs, epochs_of
+from app.ruler import epochs_of
 from models.pipeline import EEGToImagePipeline
-from models.training.metrics import Score
 from models.training.peers import Labelled, fit_windows
 from models.training.prepared import PreparedSet
+from models.training.trials import CONDITIONS, N_NOISE
 
-DECODERS = {"ours": "this bundle, others silent", "LDA": "LDA that learnt with these alone"}
-HEADER = (
-    "electrodes", "ideal observer", DECODERS["ours"], "of the observer's", DECODERS["LDA"],
-    "of the observer's", "shuffled: observer", "shuffled: this bundle", "shuffled: LDA",
-)  # fmt: skip
+OBSERVER = "the ideal observer"
+OURS, LDA = "this bundle, others silent", "LDA that learnt with these alone"
+HEADER = ("electrodes", "decoder", *CONDITIONS, "share of the ideal")
 
 
 def silenced(eeg: np.ndarray, kept: Sequence[int]) -> np.ndarray:
@@ -37,25 +37,24 @@ def silenced(eeg: np.ndarray, kept: Sequence[int]) -> np.ndarray:
     return out
 
 
-def observe(sessions: Sessions, spec: EpochSpec) -> Epochs:
-    """What the ideal observer names, the label and the picture of each epoch, (n,) each.
+def observe(sessions: Sessions, spec: EpochSpec) -> Controlled:
+    """What the ideal observer names in the sessions' marker-locked epochs without artefacts.
 
     Parameters
     ----------
     spec : of the epochs; its electrodes are all that the observer sees.
     """
     clean = without_artefacts(sessions.parameters)
-    said, label, picture = [], [], []
-    n_before = 0
+    parts = []
     for number in sessions.numbers:
         observer = IdealObserver(sessions.begin(number, clean), spec)
-        epochs = epochs_of(sessions.begin(number, clean), observer.spec, sessions.n_trials)
-        said.append(observer.posterior(epochs[0]).argmax(axis=1))
-        label.append(epochs[1])
-        # Numbers of pictures begin again with each session.
-        picture.append(epochs[2] + n_before)
-        n_before = int(picture[-1].max()) + 1
-    return np.concatenate(said), np.concatenate(label), np.concatenate(picture)
+        eeg, label, picture = epochs_of(
+            sessions.begin(number, clean), observer.spec, sessions.n_trials
+        )
+        data = (eeg, *nothing_like(eeg[:N_NOISE]))
+        said = [observer.posterior(each).argmax(axis=1) for each in data]
+        parts.append(Controlled.of(said, label, picture))
+    return Controlled.joined(parts)
 
 
 def measure(
@@ -90,47 +89,44 @@ def measure(
     for count in counts:
         kept = [spec.ch_names.index(name) for name in ELECTRODES[count]]
         lda = fit_windows(train.at(kept), held.at(kept), choices(training))
-        ours = decoder.predict(silenced(data.eeg, kept)).argmax(axis=1)
-        theirs = lda.predict(data.at(kept).eeg).argmax(axis=1)
         answers = {
-            "observer": observe(sessions, replace(spec, ch_names=ELECTRODES[count])),
-            "ours": (ours, data.label, picture),
-            "LDA": (theirs, data.label, picture),
+            OBSERVER: observe(sessions, replace(spec, ch_names=ELECTRODES[count])),
+            OURS: tested(decoder.predict, silenced(data.eeg, kept), data.label, picture),
+            LDA: tested(lda.predict, data.at(kept).eeg, data.label, picture),
         }
-        row, values[str(count)] = _row(count, answers)
-        rows.append(row)
-        say(f"{count} electrodes: " + " | ".join(row[1:]))
-    table = Table("Fewer electrodes", HEADER, rows, _notes(data.label, picture, answers))
+        own, values[str(count)] = _rows(count, answers)
+        rows += own
+        say(f"{count} electrodes: " + " | ".join(row[2] for row in own))
+    table = Table("Fewer electrodes", HEADER, rows, _notes(answers))
     return Part("With fewer electrodes", [table], values)
 
 
-def _row(count: int, answers: dict[str, Epochs]) -> tuple[list[str], dict[str, Any]]:
-    scores, shuffled = {}, {}
-    for who, (said, label, picture) in answers.items():
-        other = np.random.default_rng(0).permutation(label)
-        scores[who] = Score.of((said == label).astype(float), picture)
-        shuffled[who] = Score.of((said == other).astype(float), picture)
-    row = [str(count), written(scores["observer"])]
+def _rows(count: int, answers: dict[str, Controlled]) -> tuple[list[list[str]], dict[str, Any]]:
+    ideal = answers[OBSERVER]
+    of_ideal = ideal.right()["EEG"].astype(float)
+    rows = []
     values: dict[str, Any] = {}
-    for who in DECODERS:
-        ideal = scores["observer"].value
-        # Of few trials it may name none.
-        ratio = scores[who].value / ideal if ideal else None
-        values[f"{who} of the observer's"] = ratio
-        row += [written(scores[who]), "–" if ratio is None else f"{ratio:.2f}"]
-    row += [written(score) for score in shuffled.values()]
-    values |= {who: asdict(score) for who, score in scores.items()}
-    values |= {f"{who}, shuffled": asdict(score) for who, score in shuffled.items()}
-    return row, values
+    for who, named in answers.items():
+        scores = named.scores()
+        values[who] = {name: asdict(score) for name, score in scores.items()}
+        share = "–"
+        # Of few trials the observer may name none.
+        if who != OBSERVER and of_ideal.any():
+            right = named.right()["EEG"].astype(float)
+            found = unpaired_ratio(right, named.picture, of_ideal, ideal.picture)
+            share, values[who]["share of the ideal"] = written(found, ".2f"), finite(found)
+        rows.append([str(count), who, *map(written, scores.values()), share])
+    return rows, values
 
 
-def _notes(label: np.ndarray, picture: np.ndarray, answers: dict[str, Epochs]) -> list[str]:
-    observed = answers["observer"]
+def _notes(answers: dict[str, Controlled]) -> list[str]:
+    ours, observed = answers[OURS], answers[OBSERVER]
     return [
-        f"{len(label):,} marker-locked epochs of {len(np.unique(picture)):,} pictures, and "
-        f"{len(observed[1]):,} that the observer saw, all simulated; intervals are of 95 %, chance "
-        f"is {1 / len(np.unique(label)):.1%}. The observer's are of sessions without artefacts, "
-        "for which alone it is ideal.",
+        f"{len(ours.label):,} marker-locked epochs of {len(np.unique(ours.picture)):,} pictures, "
+        f"and {len(observed.label):,} that the observer saw, all simulated; chance is "
+        f"{1 / len(np.unique(ours.label)):.1%}. Intervals are of 95 %; for those of shares the "
+        "pictures of both are drawn apart. The observer's are of sessions without artefacts, for "
+        "which alone it is ideal.",
         "Epochs of this bundle and of LDA keep the average reference of all electrodes, which a "
         "cap without the others would not have; the observer's reference is the average of those "
         "it sees.",

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from acquisition.epoch_spec import EpochSpec
 from acquisition.stimuli import concepts
 from app.results.answers import Answers, concept_table
-from app.results.live import accuracy, confidence, ideal_answers, waiting
+from app.results.controls import nothing_like
+from app.results.live import accuracy, confidence, controlled, ideal_answers, waiting
 from app.results.part import Part, Table
 from app.results.stream import Epochs, Sessions
 from app.results.unsure import Say, Values, measure_not_sure, sureness
@@ -19,7 +20,7 @@ from models.pipeline import EEGToImagePipeline, fixed_noise
 from models.template_reader import Reading
 from models.training.scorers import JudgeClassifier
 from models.training.templates import heard
-from models.training.trials import Options, noise_like
+from models.training.trials import Options
 
 TITLE = "Live, sliding windows read with those before"
 
@@ -62,14 +63,13 @@ def measure(
     is_inside = is_seen & (stream.first >= stream.onset[stream.picture])
     frames, of_frames = stream.take(is_seen), every.take(is_seen)
     inside, of_inside = stream.take(is_inside), every.take(is_inside)
-    noise = noise_like(torch.from_numpy(stream.data), options.seed).numpy()
+    noise, zero = nothing_like(stream.data, options.seed)
     of_noise, _ = answers(replace(stream, data=noise))
-    of_zero, _ = answers(replace(stream, data=np.zeros_like(noise)))
+    of_zero, _ = answers(replace(stream, data=np.broadcast_to(zero, noise.shape).copy()))
+    silent = of_noise.take(is_inside), of_zero.take(is_inside)
     say("The ideal observer looks at the sessions without artefacts, and remembers.")
     ideal = ideal_answers(spec, sessions, n_remembered(spec, sessions))
-    table, values = accuracy(
-        inside, of_inside, of_noise.take(is_inside), of_zero.take(is_inside), ideal
-    )
+    table, values = accuracy(inside, of_inside, *silent, ideal)
     told = (
         "Ours knows the windows before, and so does the ideal observer, which sees all of the EEG "
         "since the picture appeared, but is not told when that was. The picture of a concept is "
@@ -78,8 +78,14 @@ def measure(
     table = replace(table, notes=[*table.notes, told])
     parts = [
         (table, values),
-        waiting(frames, of_frames.painted, spec),
-        confidence("windows fully inside a viewing, read with those before", inside, of_inside),
+        waiting(
+            frames,
+            controlled("painted", frames, of_frames, of_noise.take(is_seen), of_zero.take(is_seen)),
+            spec,
+        ),
+        confidence(
+            "windows fully inside a viewing, read with those before", inside, of_inside, *silent
+        ),
         sureness(measure_not_sure(lambda e: answers(e)[1], spec, sessions, stream, say)),
     ]
     known: Values = {"subject": sessions.subject, "sessions": list(sessions.numbers)}

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 
 import numpy as np
-import torch
 
 from acquisition.epoch_spec import EpochSpec
 from acquisition.ideal_observer import IdealObserver
@@ -14,16 +13,17 @@ from acquisition.simulation_parameters import without_artefacts
 from acquisition.stimuli import concepts
 from app.results.answers import Answers, concept_table, paint
 from app.results.bars import at_least, at_most
+from app.results.controls import Controlled, nothing_like
 from app.results.intervals import finite, median, ratio
 from app.results.part import Part, Table, written
-from app.results.reliability import calibration_error, error_of_chance, reliability
+from app.results.reliability import calibration_score, error_of_chance, reliability
 from app.results.stream import Epochs, Sessions
 from app.results.unsure import Say, Values, alone, measure_not_sure, sureness
 from app.results.waiting import IN_A_ROW, time_to_right
 from models.pipeline import EEGToImagePipeline
 from models.training.metrics import Score
 from models.training.scorers import JudgeClassifier
-from models.training.trials import N_NOISE, Options, noise_like
+from models.training.trials import CONDITIONS, N_NOISE, Options
 
 LEAST_RATIO = 0.65
 MOST_ERROR = 0.05
@@ -66,17 +66,25 @@ def measure(
 
     is_inside = frames.first >= frames.onset[frames.picture]
     inside, of_inside = frames.take(is_inside), of_frames.take(is_inside)
-    noise = noise_like(torch.from_numpy(inside.data[:N_NOISE]), options.seed).numpy()
+    noise, zero = nothing_like(inside.data[:N_NOISE], options.seed)
     of_noise = paint(pipeline, judge, noise, options, "noise EEG", False)
-    of_zero = paint(pipeline, judge, np.zeros_like(noise[:1]), options, "zero EEG", False)
+    of_zero = paint(pipeline, judge, zero, options, "zero EEG", False)
+    noise, zero = nothing_like(locked.data[:N_NOISE], options.seed)
+    locked_noise = paint(pipeline, judge, noise, options, "noise EEG")
+    locked_zero = paint(pipeline, judge, zero, options, "zero EEG")
     say("The ideal observer looks at the sessions without artefacts.")
     ideal = ideal_answers(spec, sessions)
 
     parts = [
         accuracy(inside, of_inside, of_noise, of_zero, ideal),
-        waiting(frames, of_frames.painted, spec, (locked, of_locked.painted)),
-        confidence("marker-locked epochs", locked, of_locked),
-        confidence("sliding windows fully inside a viewing", inside, of_inside),
+        waiting(
+            frames,
+            controlled("painted", frames, of_frames, of_noise, of_zero),
+            spec,
+            (locked, controlled("painted", locked, of_locked, locked_noise, locked_zero)),
+        ),
+        confidence("marker-locked epochs", locked, of_locked, locked_noise, locked_zero),
+        confidence("sliding windows fully inside a viewing", inside, of_inside, of_noise, of_zero),
         sureness(measure_not_sure(alone(pipeline), spec, sessions, recorded["sliding"], say)),
     ]
     values: Values = {
@@ -90,89 +98,67 @@ def measure(
     return Part("Live", [table for table, _ in parts], values)
 
 
-def shuffled_truth(epochs: Epochs, seed: int = 0) -> np.ndarray:
-    """The concept of each epoch after the labels of the pictures were shuffled, (n,)."""
-    label = np.random.default_rng(seed).permutation(epochs.label)
-    return np.asarray(label[epochs.picture])
+def controlled(
+    name: str, epochs: Epochs, answers: Answers, noise: Answers, zero: Answers
+) -> Controlled:
+    """One kind of answers, "painted" or "concept", of epochs that are all of a picture."""
+    said = [getattr(each, name) for each in (answers, noise, zero)]
+    return Controlled.of(said, epochs.truth, epochs.picture)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Ideal:
-    """What the ideal observer said of the windows fully inside a viewing.
+def ideal_answers(spec: EpochSpec, sessions: Sessions, n_before: int = 0) -> Controlled:
+    """What the ideal observer names in the windows fully inside a viewing.
 
-    Attributes
-    ----------
-    epochs : the windows; the same moments and pictures as the bundle's.
-    said : (n,), concepts.
-    """
-
-    epochs: Epochs
-    said: np.ndarray
-
-
-def ideal_answers(spec: EpochSpec, sessions: Sessions, n_before: int = 0) -> Ideal:
-    """The ideal observer's answers, for the subject without artefacts: its own are for them.
+    Of the subject without artefacts: its own are for that one.
 
     Parameters
     ----------
     n_before : see `IdealObserver`.
     """
     clean = without_artefacts(sessions.parameters)
-    windows, said = [], []
+    parts = []
     for number in sessions.numbers:
         observer = IdealObserver(sessions.begin(number, clean), spec, "sliding", n_before=n_before)
         own = replace(sessions, parameters=clean, numbers=[number])
         longer = own.record(observer.spec)["sliding"]
-        window = replace(longer, first=longer.first + n_before / spec.sfreq)
-        windows.append(window.inside())
-        said.append(observer.posterior(windows[-1].data).argmax(axis=1))
-    return Ideal(Epochs.joined(windows), np.concatenate(said))
+        inside = replace(longer, first=longer.first + n_before / spec.sfreq).inside()
+        data = (inside.data, *nothing_like(inside.data[:N_NOISE]))
+        said = [observer.posterior(each).argmax(axis=1) for each in data]
+        parts.append(Controlled.of(said, inside.truth, inside.picture))
+    return Controlled.joined(parts)
 
 
 def accuracy(
-    inside: Epochs, answers: Answers, noise: Answers, zero: Answers, ideal: Ideal
+    inside: Epochs, answers: Answers, noise: Answers, zero: Answers, ideal: Controlled
 ) -> tuple[Table, Values]:
     """Right answers in windows fully inside a viewing, beside the ideal observer's."""
     chance = 1 / len(concepts())
-    truth, shuffled, picture = inside.truth, shuffled_truth(inside), inside.picture
-    ideal_hits = (ideal.said == ideal.epochs.truth).astype(float)
+    ideal_hits = ideal.right()["EEG"].astype(float)
     values: Values = {"chance": chance}
     rows = []
     for name, title in (
         ("painted", "the judge, of the painted picture"),
         ("concept", "the concept nearest to the EEG"),
     ):
-        said, of_noise, of_zero = (getattr(each, name) for each in (answers, noise, zero))
-        hits = (said == truth).astype(float)
-        scores = {
-            "EEG": Score.of(hits, picture),
-            "shuffled EEG": Score.of((said == shuffled).astype(float), picture),
-            # As many trials, each with one of the answers.
-            "noise EEG": Score.of((np.resize(of_noise, len(truth)) == truth) * 1.0, picture),
-            "zero EEG": Score.of((of_zero[0] == truth) * 1.0, picture),
-        }
-        of_ideal = ratio(hits, ideal_hits, picture)
+        ours = controlled(name, inside, answers, noise, zero)
+        scores = ours.scores()
+        of_ideal = ratio(ours.right()["EEG"].astype(float), ideal_hits, inside.picture)
         bar = at_least(of_ideal.value, LEAST_RATIO) if name == "painted" else "–"
         rows.append([title, *map(written, scores.values()), written(of_ideal, ".2f"), bar])
         values[name] = {key: asdict(score) for key, score in scores.items()}
         values[name]["ratio"] = finite(of_ideal)
-    ideal_scores = {
-        "EEG": Score.of(ideal_hits, ideal.epochs.picture),
-        "shuffled EEG": Score.of(
-            (ideal.said == shuffled_truth(ideal.epochs)).astype(float), ideal.epochs.picture
-        ),
-    }
-    rows.append(["the ideal observer", *map(written, ideal_scores.values()), "–", "–", "1", "–"])
+    ideal_scores = ideal.scores()
+    rows.append(["the ideal observer", *map(written, ideal_scores.values()), "1", "–"])
     values["ideal observer"] = {key: asdict(score) for key, score in ideal_scores.items()}
     table = Table(
         "Sliding windows fully inside a viewing",
-        ["top-1 by", "EEG", "shuffled", "noise EEG", "zero EEG", "share of the ideal", "bar"],
+        ["top-1 by", *CONDITIONS, "share of the ideal", "bar"],
         rows,
         [
-            f"{len(inside)} windows of {len(np.unique(picture))} pictures; chance is {chance:.1%}. "
-            "Brackets: 95 %, drawn picture by picture. Shuffled: the labels of the pictures "
-            "exchanged. The ideal observer knows how the EEG was made, and sees the same pictures "
-            f"and windows of a subject without blinks, muscle and pops. {SIMULATED}"
+            f"{len(inside)} windows of {len(np.unique(inside.picture))} pictures; chance is "
+            f"{chance:.1%}. Brackets: 95 %, drawn picture by picture. Shuffled: the labels of the "
+            "pictures exchanged. The ideal observer knows how the EEG was made, and sees the same "
+            f"pictures and windows of a subject without blinks, muscle and pops. {SIMULATED}"
         ],
     )
     return table, {"sliding": values}
@@ -180,30 +166,30 @@ def accuracy(
 
 def waiting(
     frames: Epochs,
-    said: np.ndarray,
+    answers: Controlled,
     spec: EpochSpec,
-    locked: tuple[Epochs, np.ndarray] | None = None,
+    locked: tuple[Epochs, Controlled] | None = None,
 ) -> tuple[Table, Values]:
     """From a picture's appearance to the right picture on the page.
 
     Parameters
     ----------
     frames : sliding windows that end inside a viewing.
-    said : (n,), what the judge sees in their pictures.
+    answers : what the judge sees in their pictures.
     locked : marker-locked epochs, and what it sees in theirs.
     """
     rows: list[list[str]] = []
     values: Values = {}
     every = f"sliding, every {spec.hop / spec.sfreq:g} s"
-    for eeg, truth_of in (("EEG", lambda e: e.truth), ("shuffled", shuffled_truth)):
-        right = said == truth_of(frames)
-        sliding = time_to_right(right, frames.last, frames.picture, frames.onset)
+    right = answers.right()
+    once = locked[1].right() if locked else {}
+    for eeg in CONDITIONS:
+        sliding = time_to_right(right[eeg], frames.last, frames.picture, frames.onset)
         found = [("sliding", every, sliding)]
         if locked is not None:
-            epochs, locked_said = locked
-            after = epochs.last - epochs.onset[epochs.picture]
-            once = np.where(locked_said == truth_of(epochs), after, np.inf)
-            found.append(("marker-locked", "marker-locked, one for each picture", once))
+            after = locked[0].last - locked[0].onset[locked[0].picture]
+            times = np.where(once[eeg], after, np.inf)
+            found.append(("marker-locked", "marker-locked, one for each picture", times))
             values["end of a marker-locked epoch"] = float(np.median(after))
         for kind, title, times in found:
             middle = median(times)
@@ -221,32 +207,51 @@ def waiting(
             f"{values['end of a marker-locked epoch']:.2f} s after the appearance, so for these "
             "one right frame is enough."
         )
-    header = ["frames", "labels", "median", "never right", "pictures"]
-    table = Table("Time to the right picture", header, rows, [f"{note} {SIMULATED}"])
-    return table, {"time to the right picture": values}
+    note += (
+        " Zero EEG always gives the same picture: it is right at once for those who see just that."
+        f" By chance an answer is right in {1 / len(concepts()):.1%}. {SIMULATED}"
+    )
+    header = ["frames", "EEG", "median", "never right", "pictures"]
+    return Table("Time to the right picture", header, rows, [note]), {
+        "time to the right picture": values
+    }
 
 
-def confidence(what: str, epochs: Epochs, answers: Answers) -> tuple[Table, Values]:
+def confidence(
+    what: str, epochs: Epochs, answers: Answers, noise: Answers, zero: Answers
+) -> tuple[Table, Values]:
     """How often the concept that is shown is right, by the confidence that is shown with it."""
-    right = answers.concept == epochs.truth
-    bins = reliability(answers.confidence, right, epochs.picture)
-    error = calibration_error(answers.confidence, right)
+    named = controlled("concept", epochs, answers, noise, zero)
+    right, picture = named.right(), epochs.picture
+    sure = dict.fromkeys(CONDITIONS[:2], answers.confidence) | {
+        name: np.resize(each.confidence, len(epochs))
+        for name, each in zip(CONDITIONS[2:], (noise, zero), strict=True)
+    }
+    errors = {name: calibration_score(sure[name], right[name], picture) for name in CONDITIONS}
+    bins = reliability(answers.confidence, right["EEG"], picture)
     by_chance = error_of_chance(answers.confidence)
     rows = [
         [f"{b.low:.0%} to {b.high:.0%}", f"{b.confidence:.1%}", written(b.right), str(b.right.n)]
         for b in bins
     ]
+    error = errors["EEG"]
+    others = "; ".join(
+        f"{name} {written(errors[name], '.3f')} with a mean confidence of {sure[name].mean():.1%}"
+        for name in CONDITIONS[1:]
+    )
     table = Table(
         f"Confidence, {what}",
         ["confidence", "mean", "right", "answers"],
         rows,
         [
-            f"Expected calibration error {error:.3f}; {at_most(error, MOST_ERROR)}. A perfect "
-            f"confidence would show about {by_chance:.3f} with as many answers. {SIMULATED}"
+            f"Expected calibration error {written(error, '.3f')}; "
+            f"{at_most(error.value, MOST_ERROR)}. A perfect confidence would show about "
+            f"{by_chance:.3f} with as many answers. Answers to EEG that says nothing are right by "
+            f"chance, {1 / len(concepts()):.1%}, however sure they are: {others}. {SIMULATED}"
         ],
     )
     values = {
-        "error": error,
+        "error": {name: asdict(score) for name, score in errors.items()},
         "error of a perfect one": by_chance,
         "bins": [asdict(b) for b in bins],
     }

@@ -11,25 +11,24 @@ import numpy as np
 import torch
 
 from acquisition.epoch_spec import EpochSpec
+from app.results.controls import Controlled, nothing_like
 from app.results.intervals import difference
 from app.results.part import Part, Table, written
 from models.errors import PreparedSetError
 from models.pipeline import EEGToImagePipeline
 from models.training.eegnet import EEGNetConfig, fit_eegnet
 from models.training.lda import Windows, candidates
-from models.training.metrics import Score
 from models.training.peers import Labelled, NearestConcept, Predictor, fit_windows, fit_xdawn
 from models.training.prepared import PreparedSet
 from models.training.seen import SeenEpochs
-from models.training.trials import label_names, noise_like
+from models.training.trials import CONDITIONS, label_names
 
 OURS = "this bundle, nearest concept"
 WINDOWS, XDAWN, EEGNET = "window means, LDA", "xDAWN, LDA", "EEGNet"
 # Shorter windows would give xDAWN, of which every class has filters, too many features.
 XDAWN_SECONDS = 0.04
 HEADER = (
-    "decoder", "accuracy", "shuffled EEG", "noise EEG", "zero EEG", "ours minus this one",
-    "each subject", "chosen on validation",
+    "decoder", *CONDITIONS, "ours minus this one", "each subject", "chosen on validation",
 )  # fmt: skip
 
 Say = Callable[[str], None]
@@ -117,6 +116,17 @@ def measure(
     return Part("Beside other decoders", tables, values)
 
 
+def tested(
+    predict: Callable[[np.ndarray], np.ndarray],
+    eeg: np.ndarray,
+    label: np.ndarray,
+    picture: np.ndarray,
+) -> Controlled:
+    """What a decoder names in epochs (n, n_channels, n_times), and in noise and nothing."""
+    said = [predict(each).argmax(axis=1) for each in (eeg, *nothing_like(eeg))]
+    return Controlled.of(said, label, picture)
+
+
 def _tested(
     name: str, seen: SeenEpochs, decoders: Mapping[str, Predictor]
 ) -> tuple[Table, dict[str, Any]]:
@@ -124,21 +134,12 @@ def _tested(
     label = data.label
     columns = seen.columns()
     subject = columns.get("subject", torch.zeros(len(seen))).numpy()
-    shuffled = np.random.default_rng(0).permutation(label)
-    noise = noise_like(torch.from_numpy(data.eeg), 0).numpy()
-    nothing = np.zeros_like(data.eeg)
     rows, right = [], {}
     values: dict[str, Any] = {}
     for who, decoder in decoders.items():
-        said = decoder.predict(data.eeg).argmax(axis=1)
-        right[who] = said == label
-        answers = {
-            "accuracy": right[who],
-            "shuffled": said == shuffled,
-            "noise": decoder.predict(noise).argmax(axis=1) == label,
-            "zero": decoder.predict(nothing).argmax(axis=1) == label,
-        }
-        scores = {key: Score.of(each.astype(float), picture) for key, each in answers.items()}
+        answers = tested(decoder.predict, data.eeg, label, picture)
+        right[who] = answers.right()["EEG"]
+        scores = answers.scores()
         if who != OURS:
             scores["ours minus this one"] = difference(right[OURS], right[who], picture)
         each_subject = [float(right[who][subject == s].mean()) for s in np.unique(subject)]
@@ -148,14 +149,14 @@ def _tested(
         rows.append(
             [
                 who,
-                *(written(scores[key]) for key in answers),
+                *(written(scores[name]) for name in CONDITIONS),
                 written(minus, "+.1%") if minus else "–",
                 " ".join(f"{100 * share:.0f}" for share in each_subject),
                 decoder.chosen,
             ]
         )
-    ours = values[OURS]["accuracy"]["value"]
-    lowest = {who: values[who]["accuracy"]["low"] for who in decoders if who != OURS}
+    ours = values[OURS]["EEG"]["value"]
+    lowest = {who: values[who]["EEG"]["low"] for who in decoders if who != OURS}
     above = [who for who, low in lowest.items() if ours < low]
     chance = 1 / len(np.unique(label))
     bar = f"not met: below that of {', '.join(above)}" if above else "met"

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from acquisition.epoch_spec import EpochSpec
 from app.evaluation import evaluate_painter
 from app.results.bars import at_least
 from app.results.captions import measure_captions
+from app.results.controls import Controlled
 from app.results.electrodes import observe
 from app.results.inputs import Inputs, tested_sessions
 from app.results.intervals import finite, unpaired_ratio
 from app.results.part import Part, Table, written
-from app.results.stream import Sessions
-from app.ruler import Epochs
 from models.training.comparison import Comparison, Metric
 from models.training.evaluate import Evaluation
-from models.training.metrics import Score
 from models.training.prepared import Shards
 from models.training.report import meanings, score_table
-from models.training.trials import Condition, Trials
+from models.training.trials import CONDITIONS, Trials, conditions_of
 
 LEAST_RATIO = 0.8
 FOLDER = "evaluation"
@@ -33,7 +28,6 @@ NAMED = {
     "n_way_label_top_1": "the judge, of the painted picture",
     "nearest_concept": "the concept nearest to the EEG",
 }
-CONDITIONS = ("EEG", "shuffled EEG", "noise EEG", "zero EEG")
 
 
 def measure(inputs: Inputs) -> Part:
@@ -62,7 +56,8 @@ def measure(inputs: Inputs) -> Part:
     )
     inputs.say("The ideal observer looks at the sessions without artefacts.")
     sessions = tested_sessions(inputs.test, inputs.wanted.sessions.parameters)
-    observed = observe_all(sessions, EpochSpec.from_dict(inputs.test.spec["epoch_spec"]))
+    spec = EpochSpec.from_dict(inputs.test.spec["epoch_spec"])
+    observed = Controlled.joined([observe(each, spec) for each in sessions])
     beside, of_observer = beside_observer(found, observed)
     values = {
         "scores": {
@@ -79,43 +74,21 @@ def measure(inputs: Inputs) -> Part:
 def comparison(inputs: Inputs) -> Comparison:
     """The pictures that `measure` left, for other parts."""
     trials = Trials.choose(inputs.test, inputs.options)
-    folder: Path = inputs.out / FOLDER / "decoded" / "EEG"
-    rows = np.arange(inputs.options.samples * len(trials)).reshape(-1, len(trials))
-    return Comparison(
-        trials,
-        inputs.options,
-        inputs.test.pictures(),
-        {"EEG": Shards(folder, "pictures")},
-        {"EEG": Condition("EEG", rows)},
-    )
+    folder: Path = inputs.out / FOLDER / "decoded"
+    conditions = conditions_of(len(trials), inputs.options)
+    painted = {c.painted: Shards(folder / c.painted, "pictures") for c in conditions.values()}
+    return Comparison(trials, inputs.options, inputs.test.pictures(), painted, conditions)
 
 
-def observe_all(each: Sequence[Sessions], spec: EpochSpec) -> Epochs:
-    """What the ideal observer says of several sessions, their pictures numbered through."""
-    parts, n_before = [], 0
-    for sessions in each:
-        said, label, picture = observe(sessions, spec)
-        parts.append((said, label, picture + n_before))
-        n_before += int(picture.max()) + 1
-    said, label, picture = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return said, label, picture
-
-
-def beside_observer(found: Evaluation, observed: Epochs) -> tuple[Table, dict[str, Any]]:
+def beside_observer(found: Evaluation, observed: Controlled) -> tuple[Table, dict[str, Any]]:
     """Right answers of the bundle beside those of the ideal observer.
 
     Parameters
     ----------
     found : of marker-locked trials, with a judge and concepts.
-    observed : what the observer said, the label and the picture of each epoch, (n,) each.
+    observed : what the observer names.
     """
-    said, label, picture = observed
-    right = (said == label).astype(float)
-    shuffled = np.random.default_rng(0).permutation(label)
-    ideal = {
-        "EEG": Score.of(right, picture),
-        "shuffled EEG": Score.of((said == shuffled).astype(float), picture),
-    }
+    right, ideal = observed.right()["EEG"].astype(float), observed.scores()
     rows: list[list[str]] = []
     values: dict[str, Any] = {name: asdict(score) for name, score in ideal.items()}
     for name, title in NAMED.items():
@@ -125,7 +98,7 @@ def beside_observer(found: Evaluation, observed: Epochs) -> tuple[Table, dict[st
         ours, seen = metric.values.mean(axis=0), found.comparison.trials.image
         cells = [written(metric.scores[condition]) for condition in CONDITIONS]
         if ideal["EEG"].value:
-            share = unpaired_ratio(ours, seen, right, picture)
+            share = unpaired_ratio(ours, seen, right, observed.picture)
             bar = at_least(share.value, LEAST_RATIO) if not rows else "–"
             rows.append([title, *cells, written(share, ".2f"), bar])
             values[f"{name} of the observer's"] = finite(share)
@@ -133,13 +106,13 @@ def beside_observer(found: Evaluation, observed: Epochs) -> tuple[Table, dict[st
             # Of few trials it may name none.
             rows.append([title, *cells, "–", "–"])
     cells = [written(score) for score in ideal.values()]
-    rows.append(["the ideal observer", *cells, "–", "–", "1", "–"])
+    rows.append(["the ideal observer", *cells, "1", "–"])
     table = Table(
         "Beside the ideal observer, marker-locked",
-        ["top-1 by", "EEG", "shuffled", "noise EEG", "zero EEG", "share of the ideal", "bar"],
+        ["top-1 by", *CONDITIONS, "share of the ideal", "bar"],
         rows,
         [
-            f"{len(found.comparison.trials):,} trials of the bundle, and {len(label):,} that the "
+            f"{len(found.comparison.trials):,} trials of the bundle, and {len(right):,} that the "
             "observer saw: the same simulated sessions without artefacts, for which alone it is "
             f"ideal. Chance is {1 / len(found.names):.1%}. Intervals are of 95 %; for that of the "
             "share the pictures of both are drawn apart."

@@ -11,11 +11,12 @@ from PIL import Image, ImageDraw
 
 from app.errors import SummaryError
 from app.results.answers import outputs
+from app.results.controls import Controlled, nothing_like
 from app.results.inputs import Inputs
 from app.results.part import Part, Table, written
 from models.training.metrics import Score
 from models.training.seen import unit_pictures
-from models.training.trials import Trials
+from models.training.trials import CONDITIONS, N_NOISE, Trials
 
 STEPS = (1, 2, 4, 8)
 # Pages of several difficulties are joined, and keep their figures.
@@ -37,24 +38,21 @@ def measure(inputs: Inputs) -> Part:
     trials = Trials.choose(inputs.test, inputs.options)
     eeg = inputs.test.epochs().rows("eeg", trials.rows).float().numpy()
     seen = unit_pictures(inputs.test.pictures(), trials.images[torch.from_numpy(trials.image)])
-    label = trials.label
-    shuffled = np.random.default_rng(inputs.options.seed).permutation(label)
-    painted = {}
+    silent = nothing_like(eeg[:N_NOISE], inputs.options.seed)
+    painted, named = {}, {}
     for steps in STEPS:
-        options = replace(inputs.options, steps=steps)
-        parts = outputs(inputs.painter.pipeline, eeg, options, f"{steps} step(s)")
-        painted[steps] = torch.cat([torch.as_tensor(part.images).cpu() for part in parts])
+        painted[steps] = _paint(inputs, eeg, steps)
+        kinds = (painted[steps], *(_paint(inputs, data, steps) for data in silent))
+        said = [_named(inputs, pictures) for pictures in kinds]
+        named[steps] = Controlled.of(said, trials.label, trials.image)
     rows, values = [], {}
     for steps, pictures in painted.items():
-        some = pictures.split(inputs.options.batch)
-        said = torch.cat([inputs.judge(part).argmax(1).cpu() for part in some]).numpy()
-        scores = {
-            name: Score.of((said == truth).astype(float), trials.image)
-            for name, truth in (("EEG", label), ("shuffled", shuffled))
-        }
-        off = float((pictures - painted[STEPS[-1]]).abs().mean())
-        rows.append([str(steps), *map(written, scores.values()), f"{off:.3f}"])
+        scores = named[steps].scores()
+        differs = (pictures - painted[STEPS[-1]]).abs().mean(dim=(1, 2, 3)).numpy()
+        off = Score.of(differs.astype(float), trials.image)
+        rows.append([str(steps), *map(written, scores.values()), written(off, ".3f")])
         values[str(steps)] = {name: asdict(score) for name, score in scores.items()}
+        values[str(steps)][f"from {STEPS[-1]} steps"] = asdict(off)
     drawn = torch.from_numpy(np.random.default_rng(inputs.options.seed).permutation(len(trials)))
     path = inputs.out / FIGURE.format(inputs.wanted.sessions.parameters.difficulty)
     figure = draw({"seen": seen, **{str(n): x for n, x in painted.items()}}, drawn[:SHOWN])
@@ -64,18 +62,32 @@ def measure(inputs: Inputs) -> Part:
         raise SummaryError(
             f"{path} cannot be written ({error.strerror}). Free some room."
         ) from error
-    return Part("In one step and in more", [_table(rows, label, path.name)], values)
+    return Part("In one step and in more", [_table(rows, trials.label, path.name)], values)
+
+
+def _paint(inputs: Inputs, eeg: np.ndarray, steps: int) -> torch.Tensor:
+    """Pictures (n, 3, H, W) of epochs (n, n_channels, n_times)."""
+    options = replace(inputs.options, steps=steps)
+    parts = outputs(inputs.painter.pipeline, eeg, options, f"{steps} step(s)")
+    return torch.cat([torch.as_tensor(part.images).cpu() for part in parts])
+
+
+def _named(inputs: Inputs, pictures: torch.Tensor) -> np.ndarray:
+    """What the judge sees in pictures, (n,)."""
+    some = pictures.split(inputs.options.batch)
+    return np.asarray(torch.cat([inputs.judge(part).argmax(1).cpu() for part in some]))
 
 
 def _table(rows: list[list[str]], label: np.ndarray, figure: str) -> Table:
     return Table(
         "Steps of the U-Net for a picture",
-        ["steps", "the judge, of the painted picture", "shuffled", f"from {STEPS[-1]} steps"],
+        ["steps", *CONDITIONS, f"from {STEPS[-1]} steps"],
         rows,
         [
-            f"The same {len(label)} trials of simulated EEG and the same noise in all of them; "
-            f"chance is {1 / len(np.unique(label)):.1%}. The last column: mean difference of a "
-            f"pixel (0 to 1) from the picture of {STEPS[-1]} steps. Intervals are of 95 %.",
+            f"What the judge names in pictures of the same {len(label)} trials of simulated EEG, "
+            f"all painted from the same noise; chance is {1 / len(np.unique(label)):.1%}. The last "
+            f"column: mean difference of a pixel (0 to 1) from the picture of {STEPS[-1]} steps. "
+            "Intervals are of 95 %.",
             f"![{SHOWN} trials drawn by seed: what was seen, and what is painted of its EEG in "
             f"{', '.join(map(str, STEPS))} steps]({figure})",
         ],

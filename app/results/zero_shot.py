@@ -11,14 +11,13 @@ import torch
 from app.evaluation import evaluate_painter, open_painter
 from app.results.inputs import Inputs
 from app.results.part import Part, Table, written
-from app.results.peers import our_decoder
-from app.results.pictures import CONDITIONS
+from app.results.peers import our_decoder, tested
 from models.concepts import ConceptTable
 from models.training.comparison import Comparison, Metric
-from models.training.metrics import Score
 from models.training.peers import Labelled, Predictor
 from models.training.prepared import PreparedSet
 from models.training.seen import SeenEpochs
+from models.training.trials import CONDITIONS
 
 FOLDER = "zero-shot"
 OF_PICTURES = ("n_way_label_top_1", "clip_two_way")
@@ -47,7 +46,7 @@ def measure(inputs: Inputs) -> Part:
     found = evaluate_painter(inputs.settings, folder, painter, data, out, inputs.scored)
     of_all, of_four = f"nearest of {len(names)}", f"nearest of the {len(left_out)}"
     scores = [
-        _learnt(inputs, decoder, left_out, f"learnt concepts: {of_all}"),
+        _learnt(inputs, decoder, left_out, len(names), f"learnt concepts: {of_all}"),
         _nearest(found.comparison, table, np.arange(len(names)), f"left out: {of_all}"),
         _nearest(found.comparison, table, left_out, f"left out: {of_four}"),
     ]
@@ -58,7 +57,7 @@ def measure(inputs: Inputs) -> Part:
     rows = [
         [
             m.title,
-            *(written(m.scores[name]) if name in m.scores else "–" for name in CONDITIONS),
+            *(written(m.scores[name]) for name in CONDITIONS),
             f"{m.chance:.1%}",
         ]
         for m in scores
@@ -85,16 +84,13 @@ def _nearest(c: Comparison, table: ConceptTable, among: np.ndarray, title: str) 
     return c.metric(title, "", 1 / len(among), values)
 
 
-def _learnt(inputs: Inputs, decoder: Predictor, left_out: np.ndarray, title: str) -> Metric:
+def _learnt(
+    inputs: Inputs, decoder: Predictor, left_out: np.ndarray, n_concepts: int, title: str
+) -> Metric:
     """The nearest of all concepts, for trials of the test set that show no left out one."""
     seen = SeenEpochs(inputs.test, "marker-locked")
     epochs = Labelled.of(seen)
     is_learnt = ~np.isin(epochs.label, left_out)
-    probabilities = decoder.predict(epochs.eeg[is_learnt])
     label, picture = epochs.label[is_learnt], seen.image_id.numpy()[is_learnt]
-    shuffled = np.random.default_rng(inputs.options.seed).permutation(label)
-    scores = {
-        name: Score.of((probabilities.argmax(axis=1) == truth).astype(float), picture)
-        for name, truth in (("EEG", label), ("shuffled EEG", shuffled))
-    }
-    return Metric(title, "", 1 / probabilities.shape[1], scores)
+    found = tested(decoder.predict, epochs.eeg[is_learnt], label, picture)
+    return Metric(title, "", 1 / n_concepts, found.scores())

@@ -17,7 +17,7 @@ import torch
 
 from models.errors import TrainingError
 from models.pipeline import load_bundle
-from models.training.ablation_table import CONDITIONS, SCORES, TABLE, less, markdown, over_seeds
+from models.training.ablation_table import SCORES, TABLE, less, markdown, over_seeds
 from models.training.align import train as train_alignment
 from models.training.bundle import read_held_out
 from models.training.config import NEUTRAL, AblateConfig, FinetuneConfig, PretrainConfig
@@ -28,7 +28,7 @@ from models.training.presets import build_encoder
 from models.training.pretrain import pretrain
 from models.training.scale_config import AlignConfig
 from models.training.scorers import Classifier, NotMeasured, Scorers
-from models.training.trials import Options
+from models.training.trials import CONDITIONS, Options
 
 
 @dataclass(frozen=True, slots=True)

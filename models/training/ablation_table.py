@@ -11,10 +11,10 @@ import numpy as np
 from scipy import stats
 
 from models.errors import TrainingError
+from models.training.trials import CONDITIONS
 
 # Of the painted picture, and of the EEG's embedding without one.
 SCORES = {"painted": "n_way_label_top_1", "nearest concept": "nearest_concept"}
-CONDITIONS = ("EEG", "shuffled EEG", "noise EEG", "zero EEG")
 TABLE = "ablation.json"
 
 # Mean, and the ends of its 95 % interval.

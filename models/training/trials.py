@@ -22,6 +22,8 @@ SPLITS = {"train": 0, "val": 1, "test": 2}
 N_NOISE = 200
 # Pictures in a file: 50 MB where a picture has 512 x 512 pixels.
 SHARD = 64
+# Kinds of EEG: what every figure stands beside.
+CONDITIONS = ("EEG", "shuffled EEG", "noise EEG", "zero EEG")
 # What a classifier and a painter of each class would show: the right concept as often, and of
 # the seen picture nothing else.
 SAME_CONCEPT = "other EEG of the concept"
@@ -217,7 +219,6 @@ def paint_conditions(
     """
     epochs = data.epochs()
     n, n_noise = len(trials), min(len(trials), N_NOISE)
-    rng = np.random.default_rng(options.seed)
     noise = noise_like(epochs.rows("eeg", trials.rows[:n_noise]).float(), options.seed)
     painted = {
         "EEG": _paint(
@@ -234,15 +235,22 @@ def paint_conditions(
             pipeline, lambda part: torch.zeros_like(noise[part]), 1, out / "zero EEG", options
         ),
     }
+    return painted, conditions_of(n, options)
+
+
+def conditions_of(n: int, options: Options) -> dict[str, Condition]:
+    """Which pictures of `paint_conditions` stand for each of `n` trials, by `CONDITIONS`."""
+    n_noise = min(n, N_NOISE)
     own = np.arange(options.samples * n).reshape(-1, n)
     first = np.arange(options.samples)[:, None]
-    conditions = {
+    return {
         "EEG": Condition("EEG", own),
-        "shuffled EEG": Condition("EEG", own[:, rng.permutation(n)]),
+        "shuffled EEG": Condition(
+            "EEG", own[:, np.random.default_rng(options.seed).permutation(n)]
+        ),
         "noise EEG": Condition("noise EEG", first * n_noise + np.arange(n) % n_noise),
         "zero EEG": Condition("zero EEG", np.repeat(first, n, axis=1)),
     }
-    return painted, conditions
 
 
 def _paint(

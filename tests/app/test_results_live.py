@@ -21,10 +21,16 @@ from app.errors import SettingsError
 from app.results import listening, live, unsure
 from app.results.answers import Answers, concept_table
 from app.results.bars import at_least, at_most
+from app.results.controls import Controlled
 from app.results.intervals import median, ratio
-from app.results.live import Ideal, accuracy, confidence, measure, shuffled_truth, waiting
+from app.results.live import accuracy, confidence, measure, waiting
 from app.results.part import Part
-from app.results.reliability import calibration_error, error_of_chance, reliability
+from app.results.reliability import (
+    calibration_error,
+    calibration_score,
+    error_of_chance,
+    reliability,
+)
 from app.results.stream import KINDS, Epochs, Sessions, record
 from app.results.unsure import open_inputs, railed_inputs
 from app.results.waiting import time_to_right
@@ -33,7 +39,7 @@ from models.errors import BundleError
 from models.pipeline import EEGToImagePipeline, load_bundle
 from models.training.judge import Judge
 from models.training.scorers import JudgeClassifier
-from models.training.trials import Options
+from models.training.trials import CONDITIONS, Options
 
 SPEC = EpochSpec(CH_NAMES)
 DEMO = DIFFICULTIES["demo"]
@@ -158,6 +164,27 @@ def test_reliability_and_its_error() -> None:
     assert reliability(sure, right, np.arange(30) // 2)[1].right.interval.startswith("bootstrap")
 
 
+def test_the_error_of_a_confidence_has_an_interval_over_pictures() -> None:
+    rng = np.random.default_rng(0)
+    sure = rng.uniform(0.2, 1, 3000)
+    right = rng.random(3000) < sure - 0.1
+    score = calibration_score(sure, right, np.arange(3000) // 3)
+    assert score.value == calibration_error(sure, right)
+    assert (score.n, score.n_images) == (3000, 1000)
+    assert score.low is not None
+    assert score.high is not None
+    assert 0.07 < score.low < score.value < score.high < 0.13
+    # Answers about one picture that are all alike say no more than one of them.
+    alike = np.repeat(sure[:100], 30), np.repeat(right[:100], 30)
+    widths = []
+    for picture in (np.arange(3000) // 30, np.arange(3000)):
+        found = calibration_score(*alike, picture)
+        assert found.low is not None
+        assert found.high is not None
+        widths.append(found.high - found.low)
+    assert widths[0] > 3 * widths[1]
+
+
 def test_a_perfect_confidence_shows_an_error_that_falls_with_the_answers() -> None:
     few, many = (error_of_chance(np.linspace(0, 1, n)) for n in (50, 5000))
     assert 0.05 < few < 0.15
@@ -179,7 +206,8 @@ def test_accuracy_is_beside_chance_controls_and_the_ideal_observer() -> None:
     answers = Answers(ideal, np.ones(1200), said)
     noise = Answers(np.arange(40), np.ones(40), np.arange(40))
     zero = Answers(np.array([3]), np.ones(1), np.array([4]))
-    table, values = accuracy(inside, answers, noise, zero, Ideal(inside, ideal))
+    observed = Controlled.of((ideal, noise.concept, zero.concept), truth, inside.picture)
+    table, values = accuracy(inside, answers, noise, zero, observed)
     painted = values["sliding"]["painted"]
     assert painted["EEG"]["value"] == (said == truth).mean()
     assert painted["EEG"]["interval"] == "bootstrap over pictures"
@@ -190,15 +218,10 @@ def test_accuracy_is_beside_chance_controls_and_the_ideal_observer() -> None:
         (said == truth).sum() / (ideal == truth).sum()
     )
     assert values["sliding"]["concept"]["ratio"]["value"] == 1
+    of_observer = values["sliding"]["ideal observer"]
+    assert of_observer["EEG"]["value"] == (ideal == truth).mean()
+    assert max(of_observer[name]["value"] for name in CONDITIONS[1:]) < 0.06
     assert table.rows[0][-1] == "at least 0.65: met"
-
-
-def test_shuffled_labels_stay_together_by_picture() -> None:
-    some = epochs(np.zeros(90).tolist(), np.repeat(np.arange(30), 3).tolist(), list(range(30)))
-    shuffled = shuffled_truth(some).reshape(30, 3)
-    assert (shuffled == shuffled[:, :1]).all()
-    assert sorted(shuffled[:, 0].tolist()) == list(range(30))
-    assert (shuffled[:, 0] != np.arange(30)).any()
 
 
 def test_waiting_tells_both_kinds_and_shuffled_labels() -> None:
@@ -210,24 +233,36 @@ def test_waiting_tells_both_kinds_and_shuffled_labels() -> None:
     is_right = (np.tile(np.arange(7), n) >= 2) & (picture % 4 > 0)
     said = np.where(is_right, frames.truth, -1)
     locked = epochs((3.0 * np.arange(n) - 0.1).tolist(), list(range(n)), list(range(n)))
-    table, values = waiting(frames, said, SPEC, (locked, np.zeros(n, int)))
+    of_frames = Controlled.of((said, np.arange(40), np.array([4])), frames.truth, picture)
+    of_locked = Controlled.of([np.zeros(n, int)] * 3, locked.truth, locked.picture)
+    table, values = waiting(frames, of_frames, SPEC, (locked, of_locked))
     times = values["time to the right picture"]
     assert times["sliding, EEG"]["median"]["value"] == pytest.approx(0.7)
     assert times["sliding, EEG"]["never"]["value"] == 0.25
-    assert times["sliding, shuffled"]["never"]["value"] > 0.9
-    assert times["sliding, shuffled"]["median"]["value"] is None
+    for eeg in CONDITIONS[1:]:
+        assert times[f"sliding, {eeg}"]["never"]["value"] > 0.9
+        assert times[f"sliding, {eeg}"]["median"]["value"] is None
+    # Nothing looks always like the fifth picture's concept.
+    assert times["sliding, zero EEG"]["never"]["value"] == 1 - 1 / n
     assert times["marker-locked, EEG"]["never"]["value"] == 1 - 1 / n
     assert times["end of a marker-locked epoch"] == pytest.approx(0.9)
     assert table.rows[0][2] == "0.70 s (0.70 s to 0.70 s)"
-    assert table.rows[1][2] == "never (never to never)"
+    assert [row[1] for row in table.rows[::2]] == list(CONDITIONS)
+    assert table.rows[2][2] == "never (never to never)"
 
 
 def test_confidence_is_of_the_concept_that_is_shown() -> None:
     some = epochs([0.0] * 10, list(range(10)), list(range(10)))
     concept = np.where(np.arange(10) < 7, some.truth, -1)
     answers = Answers(concept, np.full(10, 0.7), np.zeros(10, int))
-    table, values = confidence("epochs", some, answers)
-    assert values["confidence, epochs"]["error"] == pytest.approx(0)
+    noise = Answers(np.full(10, -1), np.full(10, 0.6), np.zeros(10, int))
+    zero = Answers(np.array([3]), np.array([0.5]), np.array([0]))
+    table, values = confidence("epochs", some, answers, noise, zero)
+    error = {name: score["value"] for name, score in values["confidence, epochs"]["error"].items()}
+    assert error["EEG"] == pytest.approx(0)
+    assert error["shuffled EEG"] > 0.4
+    assert error["noise EEG"] == pytest.approx(0.6)
+    assert error["zero EEG"] == pytest.approx(0.4)
     assert table.rows[0][:2] == ["60% to 80%", "70.0%"]
     assert "at most 0.05: met" in table.notes[0]
 
@@ -312,8 +347,8 @@ class KnowsNothing:
 
     def posterior(self, data: np.ndarray) -> np.ndarray:
         self.n_samples.add(data.shape[2])
-        # Microvolts, not what is normalised.
-        assert data.std() > 2
+        # Microvolts, not what is normalised; or nothing.
+        assert data.std() > 2 or not data.any()
         return np.full((len(data), N_CONCEPTS), 1 / N_CONCEPTS)
 
 

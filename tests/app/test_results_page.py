@@ -30,16 +30,16 @@ from app.results import (
     peers,
     pictures,
 )
+from app.results.controls import Controlled
 from app.results.intervals import finite, unpaired_ratio
 from app.results.part import Part, Table
 from app.results.stream import Sessions
 from models.pipeline import load_bundle
 from models.training import caption_painter
-from models.training.ablation_table import CONDITIONS
 from models.training.clip import Words, build_clip, save_clip
 from models.training.judge import Judge
 from models.training.prepared import PreparedSet, Shards
-from models.training.trials import Options, Trials
+from models.training.trials import CONDITIONS, Options, Trials
 from tests.app.test_cli import run
 from tests.app.test_results_peers import PERFECT, WRONG, N, made
 from tests.tiny_bundle import TinySizes, make_tiny_bundle
@@ -124,11 +124,12 @@ def zero_shot(bundle: Path, test: Path) -> dict[str, object]:
     return {"zero_shot_bundle": bundle, "zero_shot_test": test}
 
 
-def observe(sessions: Sessions, spec: EpochSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def observe(sessions: Sessions, spec: EpochSpec) -> Controlled:
     """Stands for the ideal observer, which takes minutes to build; right in half."""
     assert (sessions.numbers, sessions.n_trials, len(spec.ch_names)) == ([100], 10, 32)
     label = np.arange(20) % N_LABELS
-    return np.where(np.arange(20) < 10, label, -1), label, np.arange(20)
+    said = np.where(np.arange(20) < 10, label, -1)
+    return Controlled.of((said, label[::-1], label[:1]), label, np.arange(20))
 
 
 def part_of(title: str) -> Part:

@@ -25,7 +25,7 @@ from models.training.evaluate import by_appearance
 from models.training.judge import Judge
 from models.training.prepared import PreparedSet
 from models.training.scorers import JudgeClassifier
-from models.training.trials import Condition, Options, Trials
+from models.training.trials import CONDITIONS, Condition, Options, Trials
 from tests.viewed_set import N_LABELS, make_viewed_set
 
 SPEC = {"ch_names": list(CH_NAMES), "sfreq": 250.0, "n_times": 256, "tmin": -0.1}
@@ -89,11 +89,11 @@ def test_peers_learn_and_are_measured_beside_ours(
     part = peers.measure(pipeline, found, {"new sessions": test})
     values = part.values["new sessions"]
     for who in (peers.WINDOWS, peers.XDAWN):
-        assert values[who]["accuracy"]["value"] > 0.6
-        assert values[who]["shuffled"]["value"] < 0.4
+        assert values[who]["EEG"]["value"] > 0.6
+        assert values[who]["shuffled EEG"]["value"] < 0.4
         # Noise says nothing, and zero one class for all.
-        assert values[who]["noise"]["value"] < 0.4
-        assert values[who]["zero"]["value"] == pytest.approx(1 / N_LABELS)
+        assert values[who]["noise EEG"]["value"] < 0.4
+        assert values[who]["zero EEG"]["value"] == pytest.approx(1 / N_LABELS)
     assert not values["is_met"]
     assert [row[0] for row in part.tables[0].rows] == [peers.OURS, *found]
     assert {len(row) for row in part.tables[0].rows} == {len(part.tables[0].header)}
@@ -111,7 +111,7 @@ def test_the_bar_is_met_by_what_is_as_good(
         assert values["is_met"] is is_met
         assert ("met: below that of peer" in part.markdown()) != is_met
         minus = values["peer"]["ours minus this one"]
-        assert minus["value"] == values[peers.OURS]["accuracy"]["value"] - 1
+        assert minus["value"] == values[peers.OURS]["EEG"]["value"] - 1
         assert values["peer"]["subjects"] == [1, 1]
 
 
@@ -147,31 +147,31 @@ def test_pictures_of_a_class_stand_beside_those_of_the_eeg(
     trials = Trials.choose(test, options)
     pictures = test.pictures()
     # A bundle that paints what was seen.
-    index = trials.images[torch.from_numpy(trials.image)].numpy()[None]
+    painted = Condition("EEG", trials.images[torch.from_numpy(trials.image)].numpy()[None])
     comparison = Comparison(
-        trials, options, pictures, {"EEG": pictures}, {"EEG": Condition("EEG", index)}
+        trials, options, pictures, {"EEG": pictures}, dict.fromkeys(CONDITIONS, painted)
     )
     part = by_class.measure(
         pipeline, judge, {"perfect": PERFECT}, train, test, comparison, tmp_path / "painted"
     )
-    names = [row[0] for row in part.tables[0].rows]
-    assert names == [
-        by_class.PAINTED,
-        f"{peers.OURS}, painted by class",
-        "perfect, painted by class",
-        f"{by_class.PAINTED}{by_class.SHUFFLED}",
-        f"{peers.OURS}, painted by class{by_class.SHUFFLED}",
-        "chance",
-    ]
-    assert {len(row) for row in part.tables[0].rows} == {6}
+    who = [
+        by_class.PAINTED, f"{peers.OURS}, painted by class", "perfect, painted by class"
+    ]  # fmt: skip
+    wanted = [[name, eeg] for eeg in CONDITIONS for name in who]
+    assert [list(row[:2]) for row in part.tables[0].rows] == [*wanted, ["chance", "–"]]
+    assert {len(row) for row in part.tables[0].rows} == {7}
     by_perfect = part.values["perfect, painted by class"]
     ours = part.values[by_class.PAINTED]
     for name in ("hue_error", "value_correlation"):
-        gain = ours[name]["value"] - by_perfect[name]["value"]
+        gain = ours["EEG"][name]["value"] - by_perfect["EEG"][name]["value"]
         assert by_perfect["ours minus this one"][name]["value"] == pytest.approx(gain, abs=1e-3)
-    wanted = by_appearance(comparison, judge, test.appearance()[trials.images].numpy())
-    assert isinstance(wanted["hue_error"], Metric)
-    assert ours["hue_error"]["value"] == wanted["hue_error"].scores["EEG"].value
+    scores = by_appearance(comparison, judge, test.appearance()[trials.images].numpy())
+    assert isinstance(scores["hue_error"], Metric)
+    assert ours["EEG"]["hue_error"]["value"] == scores["hue_error"].scores["EEG"].value
+    # All pictures of nothing are the same one, whose hue says nothing of what was seen.
+    zero = by_perfect["zero EEG"]
+    assert zero["x_correlation"]["value"] == 0
+    assert zero["hue_error"] != by_perfect["EEG"]["hue_error"]
     # The untrained painter's pictures of the classes differ a little, so other answers show.
     assert by_perfect != part.values[f"{peers.OURS}, painted by class"]
     json.dumps(part.to_dict())
@@ -195,10 +195,13 @@ def test_fewer_electrodes_are_measured_beside_the_observer(
     assert len(said) == 2
     assert {len(row) for row in part.tables[0].rows} == {len(electrodes.HEADER)}
     # Oz is one of the eight, not of the four, so what tells label 0 goes.
-    eight, four = (part.values[n]["LDA"]["value"] for n in ("8", "4"))
+    eight, four = (part.values[n][electrodes.LDA]["EEG"]["value"] for n in ("8", "4"))
     assert "Oz" in ELECTRODES[8]
     assert "Oz" not in ELECTRODES[4]
     assert eight > four
-    observed = part.values["8"]["observer"]
-    assert observed["n"] == observed["n_images"] >= 20
-    assert observed["value"] > 0.2 > part.values["8"]["observer, shuffled"]["value"]
+    observed = part.values["8"][electrodes.OBSERVER]
+    assert observed["EEG"]["n"] == observed["EEG"]["n_images"] >= 20
+    assert observed["EEG"]["value"] > 0.2 > max(observed[name]["value"] for name in CONDITIONS[1:])
+    share = part.values["8"][electrodes.LDA]["share of the ideal"]
+    assert share["value"] == pytest.approx(eight / observed["EEG"]["value"])
+    assert share["low"] < share["value"]
