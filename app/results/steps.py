@@ -48,11 +48,14 @@ def measure(inputs: Inputs) -> Part:
     rows, values = [], {}
     for steps, pictures in painted.items():
         scores = named[steps].scores()
-        differs = (pictures - painted[STEPS[-1]]).abs().mean(dim=(1, 2, 3)).numpy()
-        off = Score.of(differs.astype(float), trials.image)
-        rows.append([str(steps), *map(written, scores.values()), written(off, ".3f")])
         values[str(steps)] = {name: asdict(score) for name, score in scores.items()}
-        values[str(steps)][f"from {STEPS[-1]} steps"] = asdict(off)
+        off = "–"
+        if steps != STEPS[-1]:
+            each = (pictures - painted[STEPS[-1]]).abs().mean(dim=(1, 2, 3)).numpy()
+            differs = Score.of(each.astype(float), trials.image)
+            off = written(differs, ".3f")
+            values[str(steps)][f"from {STEPS[-1]} steps"] = asdict(differs)
+        rows.append([str(steps), *map(written, scores.values()), off])
     drawn = torch.from_numpy(np.random.default_rng(inputs.options.seed).permutation(len(trials)))
     path = inputs.out / FIGURE.format(inputs.wanted.sessions.parameters.difficulty)
     figure = draw({"seen": seen, **{str(n): x for n, x in painted.items()}}, drawn[:SHOWN])
