@@ -257,6 +257,11 @@ def fit_stream(reader: TemplateReader, losses: np.ndarray) -> None:
     reader.register_to_config(stream_weight=STREAM_WEIGHTS[i], stream_trust=STREAM_TRUSTS[j])
 
 
+def backwards(eeg: torch.Tensor, first_sample: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
+    """Windows (n, n_channels, n_times) and their first samples (n,), the last sample first."""
+    return eeg.flip(0, 2), -(first_sample[::-1] + eeg.shape[2])
+
+
 def set_stream(
     reader: TemplateReader, eeg: torch.Tensor, first_sample: np.ndarray, is_nothing: np.ndarray
 ) -> None:
@@ -265,12 +270,17 @@ def set_stream(
     Parameters
     ----------
     eeg, first_sample : as of `heard`.
-    is_nothing : (n,) bool, which are of nothing; of fewer than `MANY` nothing is learnt.
+    is_nothing : (n,) bool, which are of nothing. Of fewer than `MANY` too little is learnt: then
+        the EEG stands for it, with time running backwards. That is as loud and as slow, and holds
+        no response as the reader knows them.
     """
-    if is_nothing.sum() < MANY or reader.config.n_lags == 1:
+    if reader.config.n_lags == 1 or not len(eeg):
         return
-    # Of all: what was seen before is remembered for a while.
-    odds = heard(reader, eeg, first_sample).log_odds[is_nothing]
+    if is_nothing.sum() < MANY:
+        odds = heard(reader, *backwards(eeg, first_sample)).log_odds
+    else:
+        # Of all: what was seen before is remembered for a while.
+        odds = heard(reader, eeg, first_sample).log_odds[is_nothing]
     reader.register_to_config(stream_odds=float(np.quantile(odds, 1 - FALSE_ANSWERS)))
 
 

@@ -12,7 +12,7 @@ from models.frames import Listener
 from models.networks import EagerNetworks
 from models.pipeline import load_bundle
 from models.template_reader import TemplateReader
-from models.training.templates import set_lags, set_stream
+from models.training.templates import backwards, set_lags, set_stream
 from models.window_filter import WindowFilter
 
 N_CHANNELS, N_TIMES, WIDTH, HOP = 4, 64, 8, 16
@@ -103,6 +103,24 @@ def test_of_nothing_little_is_said_and_of_pictures_much(reader, responses):
     assert heard(reader, other.astype(np.float32))[2].mean() < 0.2
     eeg, _ = stream(responses, [0, 1, 2, 3, 4] * 12, seed=2)
     assert heard(reader, eeg)[2][4:].mean() > 0.6
+
+
+def test_where_nothing_was_never_seen_the_eeg_backwards_stands_for_it(reader, responses):
+    eeg, _ = stream(responses, [0, 1, 2, 3, 4] * 12, seed=3, gap=7)
+    some = torch.cat([window for _, window in windows(eeg)])
+    first = np.array([first for first, _ in windows(eeg)])
+    turned, turned_first = backwards(some, first)
+    again, expected = list(windows(eeg[:, ::-1])), turned_first - turned_first[0]
+    assert [first for first, _ in again] == expected.tolist()
+    torch.testing.assert_close(torch.cat([window for _, window in again]), turned)
+    # Evidence that is believed twice.
+    eager = copy.deepcopy(reader)
+    eager.register_to_config(stream_weight=2.5)
+    blank = NOISE * np.random.default_rng(6).standard_normal((N_CHANNELS, 16000)).astype(np.float32)
+    before = heard(eager, blank)[2].mean()
+    set_stream(eager, some, first, np.zeros(len(some), bool))
+    assert heard(eager, blank)[2].mean() < 0.15 < before
+    assert heard(eager, eeg)[2][4:].mean() > 0.6
 
 
 def test_after_a_gap_it_begins_anew(reader, responses):
