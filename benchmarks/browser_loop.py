@@ -142,13 +142,15 @@ def wait_until(is_so: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.2)
 
 
-def open_calibrate(page: Any, session: Session, n_electrodes: int) -> None:
-    """Open the page, and wait until the EEG comes."""
+def open_calibrate(page: Any, session: Session, n_electrodes: int) -> Viewer:
+    """Open the page, and wait until the EEG comes and is painted; somebody who watches."""
     page.goto(f"{session.address}calibrate#operator={session.token}")
     page.wait_for_selector("#begin:enabled", timeout=120_000)
     wait_until(lambda: f"{n_electrodes} electrodes" in page.locator("#source").inner_text(), 60)
-    # Filters settle, and the bundle loads.
-    time.sleep(20)
+    viewer = Viewer(session)
+    # Filters have settled then, and the bundle is loaded.
+    wait_until(lambda: bool(viewer.frames), 120)
+    return viewer
 
 
 def present(page: Any, minutes: float, pseudonym: str) -> None:
@@ -288,8 +290,7 @@ class Loop:
         recordings = ["--recordings", str(folder), "--bundle", str(bundle)]
         headset = self._subject, TEST, self._ch_names
         with serve(*headset, *recordings) as session, self._opens() as page:
-            open_calibrate(page, session, self._n)
-            viewer = Viewer(session)
+            viewer = open_calibrate(page, session, self._n)
             present(page, minutes, "stranger")
         [file] = (folder / "stranger").glob("*.xdf")
         names = [concept.name for concept in concepts()]
