@@ -242,7 +242,28 @@ def measure_size(
     if is_cuda:
         memory = f"{torch.cuda.max_memory_reserved() / 1e9:.1f} GB of memory at most"
         rows[-1] = replace(rows[-1], note=f"{rows[-1].note}; {memory}")
-    return rows
+    return rows + measure_compiled(pipeline, seconds)
+
+
+def measure_compiled(pipeline: EEGToImagePipeline, seconds: float) -> list[Timed]:
+    """One step and the painter with kernels that PyTorch's compiler fused, in the same graphs.
+
+    Parameters
+    ----------
+    pipeline : whose U-Net and decoder are compiled, and stay so.
+    """
+    # On a CPU compiling takes long, and would say nothing of a GPU.
+    backend = "inductor" if pipeline.device.type == "cuda" else "eager"
+    for part in (pipeline.unet, pipeline.vae.decoder):
+        part.compile(dynamic=False, backend=backend)
+    begun = time.perf_counter()
+    networks = GraphNetworks(pipeline, 1)
+    note = f"compiled in {time.perf_counter() - begun:.0f} s"
+    tick = painter_frames(pipeline, networks, 1)
+    return [
+        timed("1 step + TAESD, compiled", Frames(pipeline, networks, 1), seconds, note),
+        timed("painter, two steps, compiled", tick, seconds),
+    ]
 
 
 def measure_all(
