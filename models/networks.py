@@ -285,7 +285,7 @@ class OpenVinoNetworks:
 
 
 @cache
-def _core() -> Any:
+def openvino_core() -> Any:
     """OpenVINO, once in a process and never let go.
 
     Its plugin for CPUs replaces the stack that signals are handled on, and puts the one before back
@@ -303,7 +303,7 @@ def _compiled(
     """OpenVINO's request for a network and inputs of fixed shapes; `folder` keeps what is made."""
     import openvino
 
-    core = _core()
+    core = openvino_core()
     path = folder / f"{_digest(network)}-{openvino.__version__.partition('-')[0]}.xml"
     try:
         model = core.read_model(path)
