@@ -120,6 +120,10 @@ def test_where_nothing_was_never_seen_the_eeg_backwards_stands_for_it(reader, re
     before = heard(eager, blank)[2].mean()
     set_stream(eager, some, first, np.zeros(len(some), bool))
     assert heard(eager, blank)[2].mean() < 0.15 < before
+    # Of no windows nothing is learnt.
+    odds = eager.config.stream_odds
+    set_stream(eager, some[:0], first[:0], np.zeros(0, bool))
+    assert eager.config.stream_odds == odds > 0.1
     assert heard(eager, eeg)[2][4:].mean() > 0.6
 
 
