@@ -63,17 +63,17 @@ def measure(
     shards, rows = paint_by_class(pipeline, everything.ravel(), contexts, out, options)
     rows = rows.reshape(options.samples, -1, len(trials))
     order = np.random.default_rng(0).permutation(len(trials))
-    each = {PAINTED: comparison}
+    compared = {PAINTED: comparison}
     for place, who in enumerate(named):
         own, noise, zero = (rows[:, 3 * place + i] for i in range(3))
         conditions = zip(CONDITIONS, (own, own[:, order], noise, zero), strict=True)
-        each[f"{who}, painted by class"] = replace(
+        compared[f"{who}, painted by class"] = replace(
             comparison,
             painted={"classes": shards},
             conditions={name: Condition("classes", index) for name, index in conditions},
         )
     appearance = test.appearance()[trials.images].numpy()
-    found = {who: _appearance(c, judge, appearance) for who, c in each.items()}
+    found = {who: _appearance(c, judge, appearance) for who, c in compared.items()}
     return _part(found, trials.image, len(np.unique(everything)))
 
 

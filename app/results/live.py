@@ -182,15 +182,17 @@ def waiting(
     values: Values = {}
     every = f"sliding, every {spec.hop / spec.sfreq:g} s"
     right = answers.right()
-    once = locked[1].right() if locked else {}
+    once: dict[str, np.ndarray] = {}
+    if locked is not None:
+        epochs, named = locked
+        after = epochs.last - epochs.onset[epochs.picture]
+        once = {eeg: np.where(each, after, np.inf) for eeg, each in named.right().items()}
+        values["end of a marker-locked epoch"] = float(np.median(after))
     for eeg in CONDITIONS:
         sliding = time_to_right(right[eeg], frames.last, frames.picture, frames.onset)
         found = [("sliding", every, sliding)]
-        if locked is not None:
-            after = locked[0].last - locked[0].onset[locked[0].picture]
-            times = np.where(once[eeg], after, np.inf)
-            found.append(("marker-locked", "marker-locked, one for each picture", times))
-            values["end of a marker-locked epoch"] = float(np.median(after))
+        if once:
+            found.append(("marker-locked", "marker-locked, one for each picture", once[eeg]))
         for kind, title, times in found:
             middle = median(times)
             never = Score.of(np.isinf(times).astype(float), np.arange(len(times)))
