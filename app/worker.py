@@ -45,6 +45,8 @@ MOST_WAITING = 4
 
 N_CONCEPTS = 5
 
+COMPILING = "The bundle is being loaded; compiling a large one for a GPU takes minutes, once."
+
 # Seconds that a frame goes on at most.
 LONGEST_STEP = 0.25
 
@@ -369,6 +371,11 @@ def main() -> None:
             events = [bus.publisher("painter", DEPTH) for bus in buses]
             # torch takes seconds to import: telemetry says that it is coming.
             open_painters = import_painter(settings.bundle).open_painters
+            from models.keyframes import chosen_device
+
+            if chosen_device(settings.device) != "cpu":
+                for report in reports:
+                    report.set(message=COMPILING)
             if not settings.debug:
                 silence_libraries()
             # Of gigabytes it takes seconds, which no epoch shall wait for.

@@ -1,9 +1,10 @@
 """Stable Diffusion 1.5's shape on a GPU: `python -m benchmarks.gpu --help`.
 
-Random weights, half precision: speed is the same, pictures are noise. In one run: one and four
-steps with TAESD as this program paints them, beside diffusers' loop and beside a stream batch
-(StreamDiffusion, Kodaira 2023, arXiv 2312.12491: the four steps of four consecutive pictures are
-one call), and the painter with several sessions in one group.
+Random weights, half precision: speed is the same, pictures are noise. In one run, in turns: one
+and four steps with TAESD as this program paints them, beside the same with PyTorch's own kernels,
+beside diffusers' loop and beside a stream batch (StreamDiffusion, Kodaira 2023, arXiv 2312.12491:
+the four steps of four consecutive pictures are one call), and the painter with several sessions in
+one group. Compiling takes minutes for each size, the first time.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,20 @@ import numpy as np
 import torch
 from diffusers import AutoencoderTiny, LCMScheduler, UNet2DConditionModel
 
+from benchmarks.measure import measure
 from models.conditioner import EEGConditioner
 from models.eeg_encoder import EEGEncoder
+from models.graph_networks import GraphNetworks
 from models.ladder import RUNGS, TICK, Ladder, Rung
-from models.networks import GraphNetworks, Networks
+from models.networks import Networks, compiled_networks
 from models.painter import PainterGroup, StreamPainter
 from models.pipeline import EEGToImagePipeline
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = (512, 256)
 SESSIONS = (1, 2, 4)
+STEPS = (1, 4)
+OURS = "{} step(s) + TAESD"
 N_CHANNELS, N_TIMES = 32, 256
 MATMUL_SIDE = 8192
 
@@ -104,33 +109,29 @@ class OneRung(Ladder):
         return RUNGS[0]
 
 
-def timed(what: str, call: Callable[[], object], seconds: float, note: str = "") -> Timed:
-    """Time a call until `seconds` are over, ten times at least."""
-    durations: list[float] = []
-    for _ in range(3):
+def waiting(call: Callable[[], object]) -> Callable[[], object]:
+    """A call that ends when the GPU has done what it was asked for."""
+
+    def waited() -> None:
         call()
-    ends = time.perf_counter() + seconds
-    while time.perf_counter() < ends or len(durations) < 10:
-        _wait()
-        begun = time.perf_counter()
-        call()
-        _wait()
-        durations.append(1e3 * (time.perf_counter() - begun))
-    p50, p95 = (round(float(q), 3) for q in np.percentile(durations, (50, 95)))
-    return Timed(what, p50, p95, len(durations), note)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+    return waited
 
 
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+def timed(calls: Mapping[str, Callable[[], object]], seconds: float) -> list[Timed]:
+    """Time calls in turns, `seconds` for each; see `benchmarks.measure.measure`."""
+    timings = measure({what: waiting(call) for what, call in calls.items()}, seconds * len(calls))
+    return [Timed(what, t.p50_ms, t.p95_ms, t.n) for what, t in timings.items()]
 
 
 def peak_tflops(device: torch.device, seconds: float, side: int) -> float:
     """The rate of a matrix product in the precision that is painted in."""
     half = torch.float16 if device.type == "cuda" else torch.float32
     a = torch.randn(side, side, dtype=half, device=device)
-    p50 = timed("matmul", lambda: a @ a, seconds).p50_ms
-    return 2 * side**3 / p50 / 1e9
+    (row,) = timed({"matmul": lambda: a @ a}, seconds)
+    return 2 * side**3 / row.p50_ms / 1e9
 
 
 class Frames:
@@ -160,8 +161,8 @@ class Frames:
 class StreamBatch:
     """StreamDiffusion's way: four pictures under way, each a step further at every call."""
 
-    def __init__(self, pipeline: EEGToImagePipeline, n_steps: int) -> None:
-        self._networks = GraphNetworks(pipeline, n_steps)
+    def __init__(self, pipeline: EEGToImagePipeline, networks: Networks, n_steps: int) -> None:
+        self._networks = networks
         eeg = torch.zeros(1, N_CHANNELS, N_TIMES)
         context, time_embedding = pipeline.encode(eeg)[:2]
         dtype, device = pipeline.unet.dtype, pipeline.unet.device
@@ -219,55 +220,49 @@ def measure_size(
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     pipeline = build(shape, pixels, device)
-    networks = GraphNetworks(pipeline, 1)
     eeg = torch.zeros(1, N_CHANNELS, N_TIMES)
-    rows = []
 
     def plain(n_steps: int) -> Callable[[], object]:
         return lambda: pipeline(eeg, n_steps, output_type="pt")
 
-    for n_steps in (1, 4):
+    tflop = {}
+    for n_steps in STEPS:
         with FlopCounterMode(display=False) as counter:
             plain(n_steps)()
-        ours = timed(f"{n_steps} step(s) + TAESD", Frames(pipeline, networks, n_steps), seconds)
-        share = counter.get_total_flops() / 1e9 / ours.p50_ms / peak
-        rows.append(replace(ours, note=f"{share:.0%} of the matmul rate"))
-        rows.append(timed(f"diffusers' loop, {n_steps} step(s)", plain(n_steps), seconds))
-    rows.append(timed("stream batch of 4 steps", StreamBatch(pipeline, 4), seconds))
-    for n_sessions in SESSIONS:
-        shared = GraphNetworks(pipeline, n_sessions) if n_sessions > 1 else networks
-        tick = painter_frames(pipeline, shared, n_sessions)
-        ours = timed(f"painter, two steps, {n_sessions} session(s)", tick, seconds)
-        rows.append(replace(ours, note=f"{1e3 / ours.p50_ms:.0f} new frames a second each"))
+        tflop[OURS.format(n_steps)] = counter.get_total_flops() / 1e12
+    # It lays the weights out anew, and so diffusers' loop below has them as fast.
+    own = GraphNetworks(pipeline, 1)
+    # On a CPU compiling takes long, and would say nothing of a GPU.
+    backend = "inductor" if is_cuda else "eager"
+    begun = time.perf_counter()
+    fused = {n: compiled_networks(pipeline, n, backend) for n in SESSIONS}
+    compiling = time.perf_counter() - begun
+    calls: dict[str, Callable[[], object]] = {}
+    for n_steps in STEPS:
+        calls[OURS.format(n_steps)] = Frames(pipeline, fused[1], n_steps)
+        calls[f"{n_steps} step(s), PyTorch's own kernels"] = Frames(pipeline, own, n_steps)
+        calls[f"diffusers' loop, {n_steps} step(s)"] = plain(n_steps)
+    calls["stream batch of 4 steps"] = StreamBatch(pipeline, fused[4], 4)
+    painting = {f"painter, two steps, {n} session(s)": n for n in SESSIONS}
+    for what, n in painting.items():
+        calls[what] = painter_frames(pipeline, fused[n], n)
+    rows = []
+    for row in timed(calls, seconds):
+        note = ""
+        if row.what in tflop:
+            note = f"{1e3 * tflop[row.what] / row.p50_ms / peak:.0%} of the matmul rate"
+        elif row.what in painting:
+            note = f"{1e3 / row.p50_ms:.0f} new frames a second each"
+        rows.append(replace(row, note=note))
+    rows.append(Timed("compiling three numbers of sessions", 1e3 * compiling, 1e3 * compiling, 1))
     if is_cuda:
         memory = f"{torch.cuda.max_memory_reserved() / 1e9:.1f} GB of memory at most"
-        rows[-1] = replace(rows[-1], note=f"{rows[-1].note}; {memory}")
-    return rows + measure_compiled(pipeline, seconds)
-
-
-def measure_compiled(pipeline: EEGToImagePipeline, seconds: float) -> list[Timed]:
-    """One step and the painter with kernels that PyTorch's compiler fused, in the same graphs.
-
-    Parameters
-    ----------
-    pipeline : whose U-Net and decoder are compiled, and stay so.
-    """
-    # On a CPU compiling takes long, and would say nothing of a GPU.
-    backend = "inductor" if pipeline.device.type == "cuda" else "eager"
-    for part in (pipeline.unet, pipeline.vae.decoder):
-        part.compile(dynamic=False, backend=backend)
-    begun = time.perf_counter()
-    networks = GraphNetworks(pipeline, 1)
-    note = f"compiled in {time.perf_counter() - begun:.0f} s"
-    tick = painter_frames(pipeline, networks, 1)
-    return [
-        timed("1 step + TAESD, compiled", Frames(pipeline, networks, 1), seconds, note),
-        timed("painter, two steps, compiled", tick, seconds),
-    ]
+        rows[-1] = replace(rows[-1], note=memory)
+    return rows
 
 
 def measure_all(
-    device: torch.device, shape: Shape, sizes: tuple[int, ...], seconds: float, side: int
+    device: torch.device, shape: Shape, sizes: Sequence[int], seconds: float, side: int
 ) -> dict[str, Any]:
     """All rows of all sizes, and what they are to be read beside."""
     peak = peak_tflops(device, seconds, side)
@@ -307,10 +302,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench", help="folder")
     parser.add_argument("--seconds", type=float, default=2.0, help="for each row")
+    parser.add_argument(
+        "--pixels", type=int, nargs="+", default=SIZES, help="a side (default: 512 256)"
+    )
     a = parser.parse_args()
     result = None
     if torch.cuda.is_available():
-        result = measure_all(torch.device("cuda"), Shape(), SIZES, a.seconds, MATMUL_SIDE)
+        result = measure_all(torch.device("cuda"), Shape(), a.pixels, a.seconds, MATMUL_SIDE)
     a.out.mkdir(parents=True, exist_ok=True)
     (a.out / "gpu.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     (a.out / "gpu.md").write_text(markdown(result), encoding="utf-8")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.networks import openvino_core
+from models.openvino_networks import openvino_core
 
 MATMUL_SIDE = 768
 

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
+
+from models.fusing import Fuse, as_it_is
 
 # Seconds of the spring: half of a step of the conditioning is covered after 1.68 of these.
 TAU = 0.08
@@ -44,88 +47,132 @@ class Conditioning:
         )
 
 
-class _Turning:
-    """Vectors (n, dim) that follow others, each on its own arc.
+class Vectors(NamedTuple):
+    """Directions (n, dim) of unit length, or zero, and lengths (n, 1)."""
+
+    direction: torch.Tensor
+    length: torch.Tensor
+
+    @classmethod
+    def of(cls, vectors: torch.Tensor) -> Vectors:
+        """Vectors (n, dim), taken apart."""
+        length = vectors.norm(dim=-1, keepdim=True)
+        return cls(vectors / length.clamp(min=EPSILON), length)
+
+
+class Arcs(NamedTuple):
+    """Vectors that follow others, each on its own arc.
 
     Two filters of the first order, one after the other, are the critically damped spring: the
     state is where each of them is.
-
-    Parameters
-    ----------
-    start : where both begin.
     """
 
-    def __init__(self, start: torch.Tensor) -> None:
-        self._target = self._pull = self._place = _polar(start)
+    end: Vectors
+    pull: Vectors
+    place: Vectors
 
-    def aim(self, target: torch.Tensor) -> None:
-        """Turn to vectors (n, dim)."""
-        self._target = _polar(target)
+    @classmethod
+    def at(cls, vectors: torch.Tensor) -> Arcs:
+        """At rest at vectors (n, dim)."""
+        # Each its own tensors: what is the same one is compiled otherwise.
+        return cls(*(Vectors.of(vectors) for _ in range(3)))
 
-    def step(self, dt: float) -> torch.Tensor:
-        """Move on by `dt` seconds; how fast each turns, in radians a second (n,)."""
-        decay, share = math.exp(-dt / TAU), dt / TAU
-        end, end_length = self._target
-        pull, pull_length = self._pull
-        place, length = self._place
-        away, pulled = _log(end, place), _log(end, pull)
-        turn = _log(place, _exp(end, decay * (away + share * pulled)))
+    def aim(self, vectors: torch.Tensor) -> Arcs:
+        """On the way to vectors (n, dim) from now on."""
+        return self._replace(end=Vectors.of(vectors))
+
+    def move(self, pace: torch.Tensor) -> tuple[Arcs, torch.Tensor]:
+        """Move on.
+
+        Parameters
+        ----------
+        pace : see `paces`.
+
+        Returns
+        -------
+        where they are then, and by what angle each turned, in radians (n,).
+        """
+        share, decay, most_turn = pace
+        end, pull, place = self
+        away, pulled = _log(end.direction, place.direction), _log(end.direction, pull.direction)
+        turn = _log(place.direction, _exp(end.direction, decay * (away + share * pulled)))
         angle = turn.norm(dim=-1, keepdim=True)
-        most = (MOST_TURN * dt / angle.clamp(min=EPSILON)).clamp(max=1)
-        left = length - end_length + share * (pull_length - end_length)
-        self._place = _exp(place, most * turn), end_length + decay * left
-        self._pull = _exp(end, decay * pulled), end_length + decay * (pull_length - end_length)
-        speed: torch.Tensor = (most * angle)[:, 0] / max(dt, EPSILON)
-        return speed
+        most = (most_turn / angle.clamp(min=EPSILON)).clamp(max=1)
+        pull_left = pull.length - end.length
+        left = place.length - end.length + share * pull_left
+        moved = Arcs(
+            end,
+            Vectors(_exp(end.direction, decay * pulled), end.length + decay * pull_left),
+            Vectors(_exp(place.direction, most * turn), end.length + decay * left),
+        )
+        return moved, (most * angle)[:, 0]
 
     def vectors(self) -> torch.Tensor:
         """Where they are, (n, dim)."""
-        direction, length = self._place
-        return direction * length
+        return self.place.direction * self.place.length
 
-    def rest(self) -> float:
-        """What the one that is farthest from its end has to turn, in radians."""
-        return float(_log(self._target[0], self._place[0]).norm(dim=-1).max())
+    def left(self) -> torch.Tensor:
+        """What the one that is farthest from its end has to turn, in radians ()."""
+        left: torch.Tensor = _log(self.end.direction, self.place.direction).norm(dim=-1).max()
+        return left
+
+
+def paces(dt: float) -> list[float]:
+    """Of `dt` seconds: as a share of the spring's, what is left after, and the most of a turn."""
+    return [dt / TAU, math.exp(-dt / TAU), MOST_TURN * dt]
+
+
+def _move(
+    context: Arcs, time: Arcs, pace: torch.Tensor
+) -> tuple[Arcs, Arcs, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Both moved on, where they are, and (2,) mean turn of the tokens and what is left of all."""
+    context, turned = context.move(pace)
+    time, _ = time.move(pace)
+    told = torch.stack([turned.mean(), torch.maximum(context.left(), time.left())])
+    return context, time, context.vectors(), time.vectors(), told
 
 
 class Follower:
     """Conditioning that moves smoothly to the newest one.
 
     The first is taken as it is: there is nothing to come from.
+
+    Parameters
+    ----------
+    first : where it begins.
+    fuse : makes its arithmetic faster.
     """
 
-    def __init__(self, first: Conditioning) -> None:
-        self._context = _Turning(first.context[0].float())
-        self._time = _Turning(first.time_embedding.float())
-        self._dtype = first.context.dtype
+    def __init__(self, first: Conditioning, fuse: Fuse = as_it_is) -> None:
+        self._move = fuse(_move)
+        self._context = Arcs.at(first.context[0].float())
+        self._time = Arcs.at(first.time_embedding.float())
+        self._told = first
+        self._left = 0.0
 
     def aim(self, target: Conditioning) -> None:
         """Take the newest conditioning."""
-        self._context.aim(target.context[0].float())
-        self._time.aim(target.time_embedding.float())
+        self._context = self._context.aim(target.context[0].float())
+        self._time = self._time.aim(target.time_embedding.float())
+        self._left = math.inf
 
     def step(self, dt: float) -> float:
         """Move on by `dt` seconds; the mean speed of the tokens, in radians a second."""
-        speed = self._context.step(dt)
-        self._time.step(dt)
-        return float(speed.mean())
+        pace = torch.tensor(paces(dt), device=self._context.end.length.device)
+        self._context, self._time, context, time, told = self._move(self._context, self._time, pace)
+        self._told = Conditioning(context[None], time)
+        # Both at once: a GPU is waited for.
+        turned, self._left = map(float, told.tolist())
+        return turned / max(dt, EPSILON)
 
     def conditioning(self) -> Conditioning:
-        """Where it is now."""
-        return Conditioning(
-            self._context.vectors()[None].to(self._dtype), self._time.vectors().to(self._dtype)
-        )
+        """Where it was after the last step, in single precision."""
+        return self._told
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether no token has a hundredth of a radian to go."""
-        return max(self._context.rest(), self._time.rest()) < AT_REST
-
-
-def _polar(vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Directions (n, dim) of unit length, or zero, and lengths (n, 1)."""
-    length = vectors.norm(dim=-1, keepdim=True)
-    return vectors / length.clamp(min=EPSILON), length
+        """Whether after the last step no token had a hundredth of a radian to go."""
+        return self._left < AT_REST
 
 
 def _log(base: torch.Tensor, point: torch.Tensor) -> torch.Tensor:

@@ -65,8 +65,7 @@ class KeyframePainter:
             In one sentence, with the remedy.
         """
         torch.set_num_threads(threads)
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = chosen_device(device)
         is_cuda = device.startswith("cuda")
         half = {"unet": torch.float16, "vae": torch.float16, "default": torch.float32}
         pipeline = load_bundle(folder, half if is_cuda else torch.float32).to(device)
@@ -116,7 +115,7 @@ class KeyframePainter:
             self._generator.clone_state(),
             self._networks.predict,
         )
-        rgb = self._networks.decode(latents)
+        rgb = self._networks.decode(latents)[0]
         return Frame(rgb, "painted", 1e3 * (time.perf_counter() - begun))
 
     def paint(self, eeg: np.ndarray) -> tuple[Decoded, Frame]:
@@ -125,6 +124,13 @@ class KeyframePainter:
         frame = self.step(0)
         assert frame is not None
         return decoded, frame
+
+
+def chosen_device(device: str) -> str:
+    """Where to compute: CUDA for "auto" where there is one, else the CPU; or as it says."""
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class OneByOne:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -81,3 +81,34 @@ class ConsistencyFunction(NoiseSchedule):
         c_skip, c_out = (scaling[:, None, None, None] for scaling in scalings)
         out: torch.Tensor = c_skip * noisy + c_out * latents
         return out
+
+    def level(self, t: torch.Tensor) -> NoiseLevel:
+        """The noise of timestep `t`, (1,)."""
+        zero, one = (torch.full((1, 1, 1, 1), x, device=t.device) for x in (0.0, 1.0))
+        # Both are linear in what they are given.
+        mixing = torch.cat([self.noisy(one, zero, t), self.noisy(zero, one, t)]).flatten()
+        cleaning = torch.cat([self(one, zero, t), self(zero, one, t)]).flatten()
+        return NoiseLevel(t, mixing, cleaning)
+
+
+class NoiseLevel(NamedTuple):
+    """A timestep, and what is added up there; found once, as a GPU launches every operation.
+
+    Attributes
+    ----------
+    t : (1,).
+    mixing : of latents and noise, (2,).
+    cleaning : of noisy latents and of what the U-Net predicts, (2,).
+    """
+
+    t: torch.Tensor
+    mixing: torch.Tensor
+    cleaning: torch.Tensor
+
+    def noisy(self, latents: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """As `NoiseSchedule.noisy`."""
+        return self.mixing[0] * latents + self.mixing[1] * noise
+
+    def clean(self, noisy: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
+        """As `ConsistencyFunction`."""
+        return self.cleaning[0] * noisy + self.cleaning[1] * predicted

@@ -26,7 +26,7 @@ from models.frames import Decoded, Frame, Listener, Painter, Painters
 from models.keyframes import KeyframePainter, OneByOne
 from models.ladder import Ladder, Rung
 from models.networks import Networks, open_networks
-from models.noise_schedule import ConsistencyFunction
+from models.noise_schedule import ConsistencyFunction, NoiseLevel
 from models.pipeline import EEGToImagePipeline, first_line, fixed_noise
 
 # Timesteps of the loop of 1,000, and the speeds of the conditioning, in radians a second, from
@@ -88,14 +88,14 @@ class StreamPainter:
         n_rows: int = 1,
     ) -> None:
         self._networks, self._n_rows = networks, n_rows
-        # Asked once: diffusers looks through all parts of the U-Net for it.
-        self._dtype = pipeline.unet.dtype
+        self._pulled, self._recoloured = networks.fused(_pulled), networks.fused(_recoloured)
         self._ladder = ladder or Ladder()
-        self._consistency = ConsistencyFunction(pipeline.scheduler).to(pipeline.unet.device)
+        consistency = ConsistencyFunction(pipeline.scheduler).to(pipeline.unet.device)
         self._noise = fixed_noise(pipeline, seed)[0].to(pipeline.unet.device)
-        learnt = self._consistency.timesteps
-        self._levels = [learnt[(learnt - level).abs().argmin()][None] for level in LEVELS]
-        self._noisiest = learnt[-1:]
+        learnt = consistency.timesteps
+        nearest = [(learnt - level).abs().argmin() for level in LEVELS]
+        self._levels = [consistency.level(learnt[i][None]) for i in nearest]
+        self._noisiest = consistency.level(learnt[-1:])
         self._listener = Listener(pipeline, networks)
         self.restart()
 
@@ -109,6 +109,7 @@ class StreamPainter:
         self._is_new = False
         # Latents of the last frame, of the newest epoch, and where a fade of keyframes began.
         self._latents = self._anchor = self._origin = torch.zeros_like(self._noise)
+        self._has_anchor = False
         # Mean and spread of the channels, on their way to those of the anchor.
         self._colours = _statistics(self._noise)
         self._faded = 1.0
@@ -131,6 +132,7 @@ class StreamPainter:
         """Whether the next frame will differ; see `models.frames.Painter`."""
         return bool(self._queue) or not self._is_still
 
+    @torch.inference_mode()
     def aim(
         self, eeg: np.ndarray, is_locked: bool = True, first_sample: int | None = None
     ) -> Decoded:
@@ -144,7 +146,7 @@ class StreamPainter:
         self._aimed = self._target = target
         self._is_new = True
         if self._follower is None:
-            self._follower = Follower(target)
+            self._follower = Follower(target, self._networks.fused)
         self._follower.aim(target)
         if not self.is_moving:
             # The time of a rest is no movement.
@@ -167,10 +169,9 @@ class StreamPainter:
         dt, self._dt = self._dt, 0.0
         return (yield from self._move(self._ladder.rung, dt))
 
-    def finish(self) -> tuple[np.ndarray, State]:
-        """The frame whose calls were answered: (H, W, 3) uint8, and how it was made."""
-        latents, state = self._queue.popleft()
-        return self._networks.decode(latents), state
+    def finish(self) -> tuple[torch.Tensor, State]:
+        """Latents (1, 4, h, w) of the frame whose calls were answered, and how it was made."""
+        return self._queue.popleft()
 
     def took(self, n_calls: int, in_calls: float, in_decoding: float) -> None:
         """Learn how long the frame took, and those of others that were painted with it.
@@ -188,7 +189,7 @@ class StreamPainter:
         speed = self._follower.step(dt)
         n_calls = 0
         # The first frame of an epoch does without its anchor, and so is there sooner.
-        is_due = not (self._is_new and rung.calls and self._anchor.any())
+        is_due = not (self._is_new and rung.calls and self._has_anchor)
         self._is_new = False
         if self._target is not None and is_due:
             # The loop goes on from it; a keyframe must do as it is.
@@ -200,13 +201,13 @@ class StreamPainter:
             level = sum(speed >= least for least in SPEEDS)
             # The noisiest first; where little moves there is but one.
             levels = self._levels[max(0, level + 1 - rung.calls) : level + 1][::-1]
-            self._latents = yield from self._loop(levels, dt)
+            change = yield from self._loop(levels, dt)
             n_calls += len(levels)
             if rung.is_halved:
                 self._queue.append((slerp(before, self._latents, 0.5), "interpolated"))
             self._queue.append((self._latents, "painted"))
-            change = (self._latents - before).norm() / self._latents.norm()
             is_there = self._target is None and self._follower.is_at_rest
+            # A GPU is waited for only where it matters.
             self._is_still = is_there and float(change) < STILL * dt / ANCHORING
         else:
             self._faded = min(1.0, self._faded + dt / KEYFRAME_FADE)
@@ -216,41 +217,42 @@ class StreamPainter:
             self._queue.append((self._latents, "painted" if self._is_still else "interpolated"))
         return n_calls
 
-    def _set_anchor(self, target: Conditioning, more: list[torch.Tensor]) -> Moving:
+    def _set_anchor(self, target: Conditioning, more: list[NoiseLevel]) -> Moving:
         """Paint the newest epoch from nothing but noise, in one step and `more`."""
-        is_first = not self._anchor.any()
-        self._anchor = yield from self._clean(self._noise, self._noisiest, target)
-        for t in more:
-            noisy = self._consistency.noisy(self._anchor, self._noise, t)
-            self._anchor = yield from self._clean(noisy, t, target)
-        if is_first:
-            self._latents, self._colours = self._anchor, _statistics(self._anchor)
+        levels = [self._noisiest, *more]
+        self._anchor = yield from self._clean(self._noise, levels, target)
+        if not self._has_anchor:
+            # Not the same tensor, for which the loop would be compiled otherwise.
+            self._latents, self._colours = self._anchor.clone(), _statistics(self._anchor)
+        self._has_anchor = True
         self._origin, self._faded = self._latents, 0.0
-        return 1 + len(more)
+        return len(levels)
 
-    def _loop(self, levels: list[torch.Tensor], dt: float) -> Asking:
-        """Once around: towards the anchor, noisy, and clean under the conditioning of now."""
+    def _loop(self, levels: list[NoiseLevel], dt: float) -> Asking:
+        """Once around: towards the anchor, noisy, and clean under the conditioning of now.
+
+        Returns
+        -------
+        by what share the latents changed, ().
+        """
         assert self._follower is not None
-        conditioning = self._follower.conditioning()
-        share = 1 - math.exp(-dt / ANCHORING)
-        latents = self._latents + share * (self._anchor - self._latents)
-        wanted = _statistics(self._anchor)
-        self._colours = self._colours + share * (wanted - self._colours)
-        for t in levels:
-            noisy = self._consistency.noisy(latents, self._noise, t)
-            latents = yield from self._clean(noisy, t, conditioning)
-        # Without this colours drift, a little each time around.
-        mean, std = _statistics(latents).unbind()
-        wanted_mean, wanted_std = self._colours.unbind()
-        return (latents - mean) / std * wanted_std + wanted_mean
+        share = torch.full((), 1 - math.exp(-dt / ANCHORING), device=self._noise.device)
+        before = self._latents
+        latents, self._colours = self._pulled(before, self._anchor, self._colours, share)
+        noisy = levels[0].noisy(latents, self._noise)
+        latents = yield from self._clean(noisy, levels, self._follower.conditioning())
+        self._latents, change = self._recoloured(latents, self._colours, before)
+        return change
 
-    def _clean(self, noisy: torch.Tensor, t: torch.Tensor, told: Conditioning) -> Asking:
-        dtype = self._dtype
-        predicted = yield Call(
-            noisy.to(dtype), t, told.context.to(dtype), told.time_embedding.to(dtype)
-        )
-        out: torch.Tensor = self._consistency(noisy, predicted.float(), t)
-        return out
+    def _clean(self, noisy: torch.Tensor, levels: list[NoiseLevel], told: Conditioning) -> Asking:
+        """Clean what has the noise of the first level, in a step for each."""
+        latents = noisy
+        for k, level in enumerate(levels):
+            if k:
+                noisy = level.noisy(latents, self._noise)
+            predicted = yield Call(noisy, level.t, told.context, told.time_embedding)
+            latents = level.clean(noisy, predicted.float())
+        return latents
 
 
 def answer(
@@ -323,12 +325,42 @@ class PainterGroup:
         counts = answer(asking, self._networks.predict, self._n_rows)
         called = time.perf_counter()
         finished = [self.painters[i].finish() for i, _ in due]
+        pictures = self._decoded([latents for latents, _ in finished])
         in_calls, in_decoding = called - begun, time.perf_counter() - called
         frames: list[Frame | None] = [None] * len(self.painters)
-        for (i, _), n_calls, (rgb, state) in zip(due, counts, finished, strict=True):
+        for (i, _), n_calls, rgb, (_, state) in zip(due, counts, pictures, finished, strict=True):
             self.painters[i].took(n_calls, in_calls, in_decoding)
             frames[i] = Frame(rgb, state, 1e3 * (in_calls + in_decoding))
         return frames
+
+    def _decoded(self, latents: Sequence[torch.Tensor]) -> list[np.ndarray]:
+        """Pictures (H, W, 3) uint8 of latents (1, 4, h, w), as many at once as there are rows."""
+        pictures: list[np.ndarray] = []
+        for first in range(0, len(latents), self._n_rows):
+            some = torch.cat(list(latents[first : first + self._n_rows]))
+            pictures += list(self._networks.decode(some))
+        return pictures
+
+
+def _pulled(
+    latents: torch.Tensor, anchor: torch.Tensor, colours: torch.Tensor, share: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Latents and colours, nearer to the anchor and to its own by a share."""
+    pulled = latents + share * (anchor - latents)
+    return pulled, colours + share * (_statistics(anchor) - colours)
+
+
+def _recoloured(
+    latents: torch.Tensor, colours: torch.Tensor, before: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Latents of these colours, and by what share of their length they differ from those before.
+
+    Without this colours drift, a little each time around.
+    """
+    mean, std = _statistics(latents).unbind()
+    wanted_mean, wanted_std = colours.unbind()
+    out = (latents - mean) / std * wanted_std + wanted_mean
+    return out, (out - before).norm() / out.norm()
 
 
 def _statistics(latents: torch.Tensor) -> torch.Tensor:

@@ -151,8 +151,8 @@ def test_the_gpu_s_table_is_made_in_small_on_a_cpu() -> None:
         "diffusers' loop, 4 step(s)",
         "stream batch of 4 steps",
         "painter, two steps, 4 session(s)",
-        "1 step + TAESD, compiled",
-        "painter, two steps, compiled",
+        "1 step(s), PyTorch's own kernels",
+        "compiling three numbers of sessions",
     ):
         assert f"| 64 | {what} |" in text
     rows = {row["what"]: row["p50_ms"] for row in result["rows"]["64"]}

@@ -15,8 +15,10 @@ from safetensors.torch import load_file, save_file
 
 from models.errors import BundleError, CheckpointError
 from models.few_steps import fuse_lcm_lora
+from models.graph_networks import GraphNetworks
 from models.ip_adapter import ImageAdapter, hidden_sizes
-from models.networks import EagerNetworks, GraphNetworks, OpenVinoNetworks
+from models.networks import EagerNetworks
+from models.openvino_networks import OpenVinoNetworks
 from models.painter import StreamPainter, open_painter
 from models.pipeline import EEGToImagePipeline, load_bundle
 from models.published_export import pipeline_to_reference

@@ -14,6 +14,7 @@ import torch
 
 from models import painter as module
 from models.errors import BundleError, EpochShapeError
+from models.fusing import Compiler
 from models.keyframes import KeyframePainter
 from models.ladder import RUNGS, TICK, Ladder, Rung
 from models.networks import EagerNetworks
@@ -349,6 +350,32 @@ def test_sessions_that_share_calls_paint_what_each_paints_alone(
     assert compared > 40
     assert {n for n, _ in networks.rows} == {3}, "one shape, whoever asks"
     assert any(n_levels > 1 for _, n_levels in networks.rows)
+
+
+def test_fused_arithmetic_is_compiled_once_for_all_and_paints_the_same(
+    pipeline: EEGToImagePipeline,
+) -> None:
+    def frames(networks: EagerNetworks) -> list[Any]:
+        painters = [StreamPainter(pipeline, networks, seed, OneRung(RUNGS[0])) for seed in (0, 1)]
+        group, out = PainterGroup(painters, networks), []
+        for tick in range(20):
+            if tick % 8 == 0:
+                for i, painter in enumerate(painters):
+                    painter.aim(epoch(tick + i))
+            out += group.step([TICK * (1 + tick % 3), TICK])
+        return out
+
+    class Fused(EagerNetworks):
+        fused = Compiler("aot_eager")
+
+    torch.compiler.reset()
+    # Other times, noise levels, sessions: whatever changes from frame to frame, the code stays.
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        found = frames(Fused(pipeline))
+    assert sum(frame is not None for frame in found) > 20
+    for a, b in zip(found, frames(EagerNetworks(pipeline)), strict=True):
+        assert (a is None) == (b is None)
+        assert a is None or np.abs(a.rgb.astype(int) - b.rgb).max() <= 1
 
 
 def test_who_rests_costs_a_group_nothing(pipeline: EEGToImagePipeline, make: Make) -> None:
