@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import secrets
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from typing import Literal, Self
 
 import zmq
 
+from app.errors import SettingsError
 from app.messages import Message, unpack
 
 Topic = Literal["epoch", "frame", "traces", "raw", "marker", "telemetry", "control", "stimulus",
@@ -37,6 +39,9 @@ PUBLISHERS: dict[Topic, tuple[str, ...]] = {
     "telemetry": ("acquisition", "worker", "server", "recorder", "trainer", "supervisor"),
     "control": ("server",),
 }
+
+# Of the sockets' names: with it a path may have `zmq.IPC_PATH_MAX_LEN` bytes, 107 on Linux.
+LONGEST_NAME = max((f"{t}.{role}" for t, roles in PUBLISHERS.items() for role in roles), key=len)
 
 # What a publisher is told of a subscription begins with this; of its end, with zero.
 _JOINED = b"\x01"
@@ -127,10 +132,24 @@ class Bus:
 
     @staticmethod
     def make_folder(folder: Path) -> None:
-        """Prepare a session's folder, readable by this user alone."""
+        """Prepare a session's folder, readable by this user alone.
+
+        Raises
+        ------
+        SettingsError
+            Its path is too long for a socket's.
+        """
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
-        if not zmq.has("ipc"):
+        if zmq.has("ipc"):
+            n_bytes = len(os.fsencode(folder / LONGEST_NAME))
+            if n_bytes > zmq.IPC_PATH_MAX_LEN:
+                raise SettingsError(
+                    f"The sockets of a session in {folder} would have paths of {n_bytes} bytes, "
+                    f"and the system knows {zmq.IPC_PATH_MAX_LEN}. Set TMPDIR to a short path "
+                    "that can be written, such as /tmp."
+                )
+        else:
             public, secret = zmq.curve_keypair()
             ports = {
                 f"{topic}.{role}": 49152 + secrets.randbelow(16384)

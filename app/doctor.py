@@ -131,11 +131,12 @@ def _serial_ports() -> Iterator[Finding]:
 def _bus() -> Finding:
     import zmq
 
+    from app.bus import LONGEST_NAME
+
     if not zmq.has("ipc"):
         return Finding("Local bus", "ok", "loopback TCP with keys (the system has no ipc)")
     with tempfile.TemporaryDirectory(prefix="phosphene-") as name:
-        # The longest name that the bus uses; ipc addresses end at about 107 bytes.
-        path = Path(name) / "telemetry.acquisition"
+        path = Path(name) / LONGEST_NAME
         with zmq.Context() as context, context.socket(zmq.PUB) as socket:
             try:
                 socket.bind(f"ipc://{path}")

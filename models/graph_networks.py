@@ -69,6 +69,10 @@ class GraphNetworks:
     def fused(self, function: Function, /) -> Function:
         return self._fuse(function)
 
+    def wait(self) -> None:
+        if self._eeg.is_cuda:
+            torch.cuda.synchronize(self._eeg.device)
+
 
 def _join_projections(unet: UNet2DConditionModel) -> None:
     """One matrix product for queries, keys and values of each attention of diffusers' own.

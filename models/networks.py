@@ -49,12 +49,15 @@ class Networks(Protocol):
     def fused(self, function: Function, /) -> Function:
         """A function of tensors, as fast as the device allows where these networks compute."""
 
+    def wait(self) -> None:
+        """Until all that was asked for is computed, so that times are of what took them."""
+
 
 class EagerNetworks:
     """As PyTorch runs them."""
 
     def __init__(self, pipeline: EEGToImagePipeline) -> None:
-        self._encoder = EncoderPart(pipeline)
+        self._encoder, self._device = EncoderPart(pipeline), pipeline.unet.device
         self._unet, self._decoder = UnetPart(pipeline), DecoderPart(pipeline)
 
     @torch.inference_mode()
@@ -73,6 +76,10 @@ class EagerNetworks:
         return pixels
 
     fused = staticmethod(as_it_is)
+
+    def wait(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
 
 
 def open_networks(pipeline: EEGToImagePipeline, n: int, threads: int) -> Networks:

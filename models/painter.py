@@ -323,6 +323,8 @@ class PainterGroup:
         begun = time.perf_counter()
         asking = [self.painters[i].ask(dt) for i, dt in due]
         counts = answer(asking, self._networks.predict, self._n_rows)
+        # The ladder asks what a call takes, and what decoding.
+        self._networks.wait()
         called = time.perf_counter()
         finished = [self.painters[i].finish() for i, _ in due]
         pictures = self._decoded([latents for latents, _ in finished])

@@ -7,6 +7,7 @@ import pytest
 import zmq
 
 from app.bus import PUBLISHERS, Bus, Subscriber, Subscribers
+from app.errors import SettingsError
 from app.messages import pack
 
 
@@ -14,6 +15,13 @@ from app.messages import pack
 def folder(tmp_path):
     Bus.make_folder(tmp_path / "session")
     return tmp_path / "session"
+
+
+@pytest.mark.skipif(not zmq.has("ipc"), reason="the system has no ipc")
+def test_a_folder_whose_sockets_paths_are_too_long_is_a_sentence(tmp_path):
+    long = tmp_path / ("x" * 100)
+    with pytest.raises(SettingsError, match=r"paths of \d+ bytes.* Set TMPDIR to a short path"):
+        Bus.make_folder(long)
 
 
 @pytest.fixture

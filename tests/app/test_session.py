@@ -4,8 +4,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -324,13 +325,20 @@ Session(Settings(duration=30), print, up, fakes(Path({pids!r}))).run()
 """
 
 
-def test_nothing_is_left_when_the_supervisor_is_killed(tmp_path: Path) -> None:
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder with a short path, as sockets need."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+def test_nothing_is_left_when_the_supervisor_is_killed(tmp_path: Path, short: Path) -> None:
     code = SUPERVISOR.format(tests=str(FAKE.parent), pids=str(tmp_path))
     with subprocess.Popen(
         [sys.executable, "-c", code],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        env={**os.environ, "TMPDIR": str(short)},
     ) as supervisor:
         assert supervisor.stdout is not None
         assert supervisor.stdout.readline() == "up\n"
@@ -343,7 +351,7 @@ def test_nothing_is_left_when_the_supervisor_is_killed(tmp_path: Path) -> None:
     while any(map(is_alive, pids)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(is_alive, pids))
-    assert not list(tmp_path.glob("phosphene-*")), "the session's folder stays behind"
+    assert not list(short.glob("phosphene-*")), "the session's folder stays behind"
 
 
 def test_the_commands_ignore_an_app_in_the_working_directory() -> None:

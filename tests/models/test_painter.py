@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -376,6 +377,23 @@ def test_fused_arithmetic_is_compiled_once_for_all_and_paints_the_same(
     for a, b in zip(found, frames(EagerNetworks(pipeline)), strict=True):
         assert (a is None) == (b is None)
         assert a is None or np.abs(a.rgb.astype(int) - b.rgb).max() <= 1
+
+
+def test_what_a_gpu_still_computes_is_time_of_the_calls(pipeline: EEGToImagePipeline) -> None:
+    class Queued(EagerNetworks):
+        def wait(self) -> None:
+            time.sleep(0.05)
+
+    class Times(OneRung):
+        def took(self, calls: int, in_calls: float, in_decoding: float) -> None:
+            super().took(calls, in_calls, in_decoding)
+            assert in_calls > 0.05
+
+    ladder = Times(RUNGS[1])
+    painter = StreamPainter(pipeline, Queued(pipeline), 0, ladder)
+    painter.aim(epoch(0))
+    play(painter, 3)
+    assert len(ladder.told) == 3
 
 
 def test_who_rests_costs_a_group_nothing(pipeline: EEGToImagePipeline, make: Make) -> None:

@@ -29,7 +29,7 @@ def responses():
     return rng.standard_normal((N_CONCEPTS, N_CHANNELS, RESPONSE))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def reader(responses):
     """Knows the responses at every lag; window means of white noise around them."""
     reader = TemplateReader(N_CHANNELS, N_TIMES, WIDTH, WIDTH, N_CONCEPTS, N_LAGS, 60, 2, 4)
@@ -93,12 +93,17 @@ def test_what_was_seen_is_remembered_when_its_response_has_left_the_window(reade
     assert right > right_alone + 0.2 * late
 
 
-def test_of_nothing_little_is_said_and_of_pictures_much(reader, responses):
+def learn_nothing(reader):
+    """Let a reader know windows in which nothing is seen."""
     blank = NOISE * np.random.default_rng(5).standard_normal((N_CHANNELS, 16000)).astype(np.float32)
     every = list(windows(blank))
     some = torch.cat([window for _, window in every])
     first = np.array([first for first, _ in every])
     set_stream(reader, some, first, np.ones(len(some), bool))
+
+
+def test_of_nothing_little_is_said_and_of_pictures_much(reader, responses):
+    learn_nothing(reader)
     other = NOISE * np.random.default_rng(6).standard_normal((N_CHANNELS, 16000))
     assert heard(reader, other.astype(np.float32))[2].mean() < 0.2
     eeg, _ = stream(responses, [0, 1, 2, 3, 4] * 12, seed=2)
@@ -113,7 +118,8 @@ def test_where_nothing_was_never_seen_the_eeg_backwards_stands_for_it(reader, re
     again, expected = list(windows(eeg[:, ::-1])), turned_first - turned_first[0]
     assert [first for first, _ in again] == expected.tolist()
     torch.testing.assert_close(torch.cat([window for _, window in again]), turned)
-    # Evidence that is believed twice.
+    # Evidence that is believed twice, and what was learnt before does not know it.
+    learn_nothing(reader)
     eager = copy.deepcopy(reader)
     eager.register_to_config(stream_weight=2.5)
     blank = NOISE * np.random.default_rng(6).standard_normal((N_CHANNELS, 16000)).astype(np.float32)
