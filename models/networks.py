@@ -109,8 +109,8 @@ def compiled_networks(
     n : pictures of a call of `predict`.
     backend : of `torch.compile`.
     """
-    # Kept where OpenVINO's are, and not where every start of the machine empties.
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(user_cache_path("phosphene") / "inductor"))
+    # Kept where OpenVINO's are: PyTorch has set a folder that a restart of the machine empties.
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(user_cache_path("phosphene") / "inductor")
     try:
         return GraphNetworks(pipeline, n, Compiler(backend))
     except RuntimeError as error:
