@@ -113,7 +113,10 @@ def compiled_networks(
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(user_cache_path("phosphene") / "inductor")
     try:
         return GraphNetworks(pipeline, n, Compiler(backend))
-    except RuntimeError as error:
+    except torch.OutOfMemoryError:
+        raise
+    # The compiler's parts raise whatever they do, a missing header CalledProcessError.
+    except Exception as error:
         log.warning(
             "PyTorch cannot compile for this GPU (%s), and frames take longer: install a C "
             "compiler and Python's headers (apt install gcc python3-dev) and start again.",

@@ -25,6 +25,7 @@ from models.follower import Conditioning, Follower
 from models.frames import Decoded, Frame, Listener, Painter, Painters
 from models.keyframes import KeyframePainter, OneByOne
 from models.ladder import Ladder, Rung
+from models.latents import pulled, recoloured, slerp, statistics
 from models.networks import Networks, open_networks
 from models.noise_schedule import ConsistencyFunction, NoiseLevel
 from models.pipeline import EEGToImagePipeline, first_line, fixed_noise
@@ -88,7 +89,7 @@ class StreamPainter:
         n_rows: int = 1,
     ) -> None:
         self._networks, self._n_rows = networks, n_rows
-        self._pulled, self._recoloured = networks.fused(_pulled), networks.fused(_recoloured)
+        self._pulled, self._recoloured = networks.fused(pulled), networks.fused(recoloured)
         self._ladder = ladder or Ladder()
         consistency = ConsistencyFunction(pipeline.scheduler).to(pipeline.unet.device)
         self._noise = fixed_noise(pipeline, seed)[0].to(pipeline.unet.device)
@@ -111,7 +112,7 @@ class StreamPainter:
         self._latents = self._anchor = self._origin = torch.zeros_like(self._noise)
         self._has_anchor = False
         # Mean and spread of the channels, on their way to those of the anchor.
-        self._colours = _statistics(self._noise)
+        self._colours = statistics(self._noise)
         self._faded = 1.0
         self._queue: deque[tuple[torch.Tensor, State]] = deque()
         self._dt = 0.0
@@ -212,7 +213,7 @@ class StreamPainter:
         else:
             self._faded = min(1.0, self._faded + dt / KEYFRAME_FADE)
             self._latents = slerp(self._origin, self._anchor, self._faded)
-            self._colours = _statistics(self._latents)
+            self._colours = statistics(self._latents)
             self._is_still = self._faded == 1
             self._queue.append((self._latents, "painted" if self._is_still else "interpolated"))
         return n_calls
@@ -223,7 +224,7 @@ class StreamPainter:
         self._anchor = yield from self._clean(self._noise, levels, target)
         if not self._has_anchor:
             # Not the same tensor, for which the loop would be compiled otherwise.
-            self._latents, self._colours = self._anchor.clone(), _statistics(self._anchor)
+            self._latents, self._colours = self._anchor.clone(), statistics(self._anchor)
         self._has_anchor = True
         self._origin, self._faded = self._latents, 0.0
         return len(levels)
@@ -342,46 +343,6 @@ class PainterGroup:
             some = torch.cat(list(latents[first : first + self._n_rows]))
             pictures += list(self._networks.decode(some))
         return pictures
-
-
-def _pulled(
-    latents: torch.Tensor, anchor: torch.Tensor, colours: torch.Tensor, share: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Latents and colours, nearer to the anchor and to its own by a share."""
-    pulled = latents + share * (anchor - latents)
-    return pulled, colours + share * (_statistics(anchor) - colours)
-
-
-def _recoloured(
-    latents: torch.Tensor, colours: torch.Tensor, before: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Latents of these colours, and by what share of their length they differ from those before.
-
-    Without this colours drift, a little each time around.
-    """
-    mean, std = _statistics(latents).unbind()
-    wanted_mean, wanted_std = colours.unbind()
-    out = (latents - mean) / std * wanted_std + wanted_mean
-    return out, (out - before).norm() / out.norm()
-
-
-def _statistics(latents: torch.Tensor) -> torch.Tensor:
-    """Mean and spread of each channel, (2, n, 4, 1, 1)."""
-    std, mean = torch.std_mean(latents, dim=(2, 3), keepdim=True)
-    return torch.stack([mean, std.clamp(min=1e-6)])
-
-
-def slerp(a: torch.Tensor, b: torch.Tensor, share: float) -> torch.Tensor:
-    """Latents on the way from `a` to `b` as a whole, of a length on the way too."""
-    length_a, length_b = a.norm(), b.norm()
-    angle = torch.arccos((a * b).sum().div(length_a * length_b).clamp(-1, 1))
-    if not float(angle) > 1e-4:  # nor where one is zero
-        return a + share * (b - a)
-    ahead = torch.sin((1 - share) * angle) / length_a
-    behind = torch.sin(share * angle) / length_b
-    length = length_a + share * (length_b - length_a)
-    out: torch.Tensor = (ahead * a + behind * b) / torch.sin(angle) * length
-    return out
 
 
 def open_painter(

@@ -227,6 +227,18 @@ def test_what_cannot_be_compiled_runs_on_pytorch_s_own_kernels_and_says_so(
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "phosphene" / "inductor")
 
 
+def test_a_gpu_without_room_is_not_taken_for_one_without_a_compiler(
+    pipeline: EEGToImagePipeline, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(networks, "GraphNetworks", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        compiled_networks(pipeline, 1)
+    assert not [r for r in caplog.records if r.name == "models.networks"]
+
+
 def test_small_ones_are_compiled_and_large_ones_on_a_cpu_stay_as_they_are(
     pipeline: EEGToImagePipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:

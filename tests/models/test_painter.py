@@ -18,8 +18,9 @@ from models.errors import BundleError, EpochShapeError
 from models.fusing import Compiler
 from models.keyframes import KeyframePainter
 from models.ladder import RUNGS, TICK, Ladder, Rung
+from models.latents import slerp, statistics
 from models.networks import EagerNetworks
-from models.painter import PainterGroup, StreamPainter, open_painter, slerp
+from models.painter import PainterGroup, StreamPainter, open_painter
 from models.pipeline import EEGToImagePipeline, load_bundle
 from tests.tiny_bundle import make_distilled_bundle
 
@@ -230,7 +231,7 @@ def test_colours_go_to_those_of_the_anchor_and_stay(make: Make) -> None:
     for k in range(3):
         painter.aim(epoch(k))
         play(painter, 100)
-        found, wanted = (module._statistics(z) for z in (painter._latents, painter._anchor))
+        found, wanted = (statistics(z) for z in (painter._latents, painter._anchor))
         assert float((found - wanted).norm()) < 0.1 * float(wanted.norm())
 
 
@@ -239,12 +240,12 @@ def test_the_loop_goes_on_from_a_keyframe_as_it_is(make: Make) -> None:
     for k in range(2):
         painter.aim(epoch(k))
         play(painter, 40)
-    keyframe = module._statistics(painter._latents)
+    keyframe = statistics(painter._latents)
     ladder.one = RUNGS[1]
     # Nearly the same: of the same to the bit nothing would be painted.
     painter.aim(1.0001 * epoch(1))
     play(painter, 1)
-    torch.testing.assert_close(module._statistics(painter._latents), keyframe, atol=0.02, rtol=0.02)
+    torch.testing.assert_close(statistics(painter._latents), keyframe, atol=0.02, rtol=0.02)
 
 
 def test_latents_between_others_are_as_long_and_on_the_arc() -> None:
